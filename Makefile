@@ -1,0 +1,73 @@
+# Everything happens in .venv, from pinned versions. Needs Python 3.11 or newer, git and make.
+# Works with GNU make 3.81, which macOS ships.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Errors only.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+IS_USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+# Two test processes; `make test PYTEST_ARGS="-k approval"` runs what you choose in one.
+PYTEST_ARGS ?= -n 2 --dist worksteal
+# How long each long suite may look for a failure.
+BUDGET_S ?= 300
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-long test-wheel run bench format lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## Prepare .venv with everything for development
+
+$(STAMP): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -c '$(IS_USABLE)' 2>/dev/null; then \
+	  for python in $(PYTHONS); do \
+	    if "$$python" -c '$(IS_USABLE)' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "make setup: none of $(PYTHONS) on PATH is Python 3.11 or newer with the venv module" >&2; exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$("$$found" --version)"; \
+	  "$$found" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "Installing from constraints.txt"
+	@$(PIP) install -c constraints.txt hatchling editables
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[cli,dev]'
+	@touch $@
+
+test: setup ## Check style, types and layers, then run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pyright
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-long: setup ## Run the suites that take minutes (BUDGET_S seconds each)
+	OSP_TEST_BUDGET_S=$(BUDGET_S) $(BIN)/pytest -m long -o faulthandler_timeout=0
+
+test-wheel: setup ## Build the wheel and try it in a clean environment without extras
+	$(BIN)/python .ci/check_wheel.py
+
+run: setup ## Run the release notes example: make run [REPO=path/to/a/git/repository]
+	@$(BIN)/python examples/release_notes.py $(if $(REPO),'$(REPO)')
+
+bench: setup ## Run the benchmarks
+	$(BIN)/python benchmarks/run.py
+
+format: setup ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: ## Write constraints.txt again, from the newest versions
+	@bash .ci/lock
+
+clean: ## Remove the environment, caches and built packages
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,1 @@
+"""The driver: environments, rounds, tables. Standard library only."""

@@ -1,0 +1,86 @@
+"""Driving the coroutines of a run: how we know when its code stands still, and what else it awaits.
+
+Each branch of a run is an asyncio task whose coroutine is stepped here. A branch that waits for something its context
+made yields a `Wait`; anything else is foreign, unless a step runs in that branch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from osprotocol._clock import monotonic_s
+
+if TYPE_CHECKING:
+    from osprotocol._embedded.attempt import Attempt, Branch
+
+
+class Wait(asyncio.Future[Any]):
+    """What a branch waits on; resolved through its attempt, which counts who can run."""
+
+
+class Drive:
+    """Awaiting it runs the coroutine to its end, under the eyes of the attempt."""
+
+    __slots__ = ("_attempt", "_branch", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], attempt: Attempt, branch: Branch) -> None:
+        self._coroutine = coroutine
+        self._attempt = attempt
+        self._branch = branch
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        coroutine, attempt, branch = self._coroutine, self._attempt, self._branch
+        stall = attempt.stall
+        error: BaseException | None = None
+        while True:
+            stall.branch, stall.since = branch, monotonic_s()
+            try:
+                awaited = coroutine.send(None) if error is None else coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                stall.branch = None
+            if isinstance(awaited, Wait):
+                attempt.stands(branch)
+            elif branch.step is None:
+                error = attempt.foreign_await(coroutine, awaited)
+                if error is not None:
+                    continue
+            try:
+                yield awaited
+                error = None
+            except BaseException as thrown:  # noqa: BLE001 - handed to the user's coroutine, as await does
+                error = thrown
+
+
+class Stall:
+    """Which branch holds the event loop, and since when; read by the watchdog thread."""
+
+    __slots__ = ("branch", "since")
+
+    def __init__(self) -> None:
+        self.branch: Branch | None = None
+        self.since = 0.0
+
+
+def where(coroutine: Any) -> str:
+    """File and line at which a suspended coroutine's own code waits."""
+    place = "unknown"
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            break
+        inside_us = frame.f_code.co_filename.startswith(_OUR_FOLDER)
+        inside_asyncio = frame.f_code.co_filename.startswith(_ASYNCIO_FOLDER)
+        if not inside_us and not inside_asyncio:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        following = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        coroutine = following if isinstance(following, types.CoroutineType | types.GeneratorType) else None
+    return place
+
+
+_OUR_FOLDER = __file__.rpartition("/")[0].rpartition("/")[0] + "/"
+_ASYNCIO_FOLDER = asyncio.__file__.rpartition("/")[0] + "/"

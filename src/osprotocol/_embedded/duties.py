@@ -1,0 +1,286 @@
+"""What a connected process does from time to time: due timers, dead workers, other processes' commits, a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from osprotocol import _limits
+from osprotocol._clock import US_PER_S, Clock, Timer, monotonic_s
+from osprotocol._embedded import locks
+from osprotocol._embedded.queries import QUERIES
+from osprotocol._embedded.store import Operation, Store
+from osprotocol._embedded.transaction import Change, Transaction
+from osprotocol._embedded.worker import Worker
+from osprotocol._embedded.writer import Writer
+from osprotocol._ids import Ids
+from osprotocol._json import decode, encode
+from osprotocol._lifecycle import commands as c
+from osprotocol.errors import OSProtocolError
+from osprotocol.workflow import known_workflows
+
+_DUE_AT_ONCE = 500
+_OTHERS_DUE_US = US_PER_S
+_TAKEOVER_S = 0.25
+_LIFE_SIGN_US = 2 * US_PER_S
+_POLL_S = 0.03
+
+
+class DueTimers:
+    """One timer for the whole database: the earliest of the index of what is due."""
+
+    def __init__(self, worker: Worker, writer: Writer, clock: Clock) -> None:
+        self._worker = worker
+        self._writer = writer
+        self._clock = clock
+        self._timer: Timer | None = None
+        self._when: int | None = None
+        self._sweeping = False
+        self._stopped = False
+
+    def note(self, due: int | None) -> None:
+        """Something is due then."""
+        if due is not None and not self._stopped and not self._sweeping and (self._when is None or due < self._when):
+            self._arm(due)
+
+    def _arm(self, when: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._when = when
+        self._timer = self._clock.call_at(when, self.sweep)
+
+    def sweep(self) -> None:
+        """Do what is due, a bounded number at a time, and set the timer for the next."""
+        if self._sweeping or self._stopped:
+            return
+        self._sweeping, self._when = True, None
+        self._writer.put(Operation(self._do_due, self._done))
+
+    def _do_due(self, transaction: Transaction) -> tuple[list[int], int | None]:
+        me, now = self._worker.key, transaction.now
+        ours: list[int] = []
+        keys = transaction.keys("due_runs", now, me, now - _OTHERS_DUE_US, _DUE_AT_ONCE)
+        for key in keys:
+            if transaction.state(key).owner == me:
+                ours.append(key)
+            transaction.apply(key, c.TimerDue())
+        transaction.keep()
+        upcoming = [state.due_at for state in transaction.states() if state.due_at is not None and state.due_at > now]
+        row = transaction.connection.execute(QUERIES["next_due"], (now,)).get
+        if row is not None:
+            upcoming.append(row)
+        if keys:
+            # More may be due, or a timeout is another worker's to judge: look again, soon or in a while.
+            upcoming.append(now if len(keys) == _DUE_AT_ONCE else now + _OTHERS_DUE_US)
+        return ours, min(upcoming, default=None)
+
+    def _done(self, operation: Operation) -> None:
+        self._sweeping = False
+        if self._stopped:
+            return
+        if operation.error is not None:
+            self._arm(self._clock.now() + US_PER_S)
+            return
+        ours, upcoming = operation.result
+        for key in ours:
+            self._worker.timer_due(key)
+        if upcoming is not None:
+            self.note(upcoming)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class Membership:
+    """This process as a worker among others: registered, alive while its lock is held, heir of the dead."""
+
+    def __init__(self, store: Store, writer: Writer, worker: Worker, clock: Clock, ids: Ids) -> None:
+        self._store = store
+        self._writer = writer
+        self._worker = worker
+        self._clock = clock
+        self._ids = ids
+        self.folder = Path(f"{store.path}-workers")
+        self._lock: locks.WorkerLock | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._seen_at = 0
+        self._stopped = False
+        worker.on_evicted = self._evicted
+
+    async def join(self) -> None:
+        """Register this process and take over what dead ones held."""
+        worker_id = self._ids.run_id(self._clock.now())
+        self._lock = locks.WorkerLock(self.folder, worker_id)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        names = encode(sorted(known_workflows()))
+        now = self._clock.now()
+        self._seen_at = now
+
+        def register(transaction: Transaction) -> int:
+            transaction.connection.execute(QUERIES["forget_workers"])
+            row = transaction.connection.execute(QUERIES["add_worker"], (worker_id, name, now, now, names)).get
+            return int(row)
+
+        self._worker.key = self._store.owner = await self._writer.execute(register)
+        await self._bury_dead()
+        self._worker.accepts = self._worker.backlog = True
+        self._worker.claim_more()
+        self._next()
+
+    def _next(self) -> None:
+        if not self._stopped:
+            self._handle = asyncio.get_running_loop().call_later(_TAKEOVER_S, self._look)
+
+    def _look(self) -> None:
+        self._worker.spawn(self._look_once())
+
+    async def _look_once(self) -> None:
+        try:
+            now = self._clock.now()
+            if self._worker.executing and now - self._seen_at > _LIFE_SIGN_US:
+                self._seen_at = now
+                names = encode(sorted(known_workflows()))
+                arguments = (self._worker.key, now, names)
+                self._writer.put(
+                    Operation(lambda transaction: transaction.connection.execute(QUERIES["touch_worker"], arguments))
+                )
+            await self._bury_dead()
+        except OSProtocolError:
+            pass  # the store is in trouble; we look again
+        finally:
+            self._next()
+
+    async def _bury_dead(self) -> None:
+        for key, worker_id, seen_at, _ in self._store.rows("living_workers"):
+            if key != self._worker.key and not locks.is_alive(self.folder, worker_id):
+                await self._writer.execute(lambda transaction, dead=(key, seen_at): bury(transaction, *dead, "dead"))
+                locks.remove(self.folder, worker_id)
+
+    def _evicted(self) -> None:
+        """Another process took our runs: what we execute is fenced; we go on as a new worker."""
+        for attempt in list(self._worker.attempts.values()):
+            attempt.fence()
+        if self._lock is not None:
+            self._lock.release()
+        if not self._stopped:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._worker.spawn(self.join())
+
+    async def leave(self) -> None:
+        """Say that this worker has stopped."""
+        self._stopped = True
+        if self._handle is not None:
+            self._handle.cancel()
+        key = self._worker.key
+        if key is not None:
+            try:
+                await self._writer.execute(lambda transaction: bury(transaction, key, self._clock.now(), "stopped"))
+            except OSProtocolError:
+                pass  # the lock tells it too
+        if self._lock is not None:
+            self._lock.release()
+
+
+def bury(transaction: Transaction, key: int, last_seen: int, status: str) -> int:
+    """A worker is gone: mark it, and make its runs claimable. Gives how many they were."""
+    worker_status = transaction.connection.execute(QUERIES["worker_status"], (key,)).get
+    if worker_status != "alive":
+        return 0
+    transaction.connection.execute(QUERIES["end_worker"], (key, status))
+    held = transaction.keys("owned_runs", key)
+    for run in held:
+        state = transaction.state(run)
+        worked = max(last_seen, state.updated_at)
+        transaction.apply(run, c.WorkerDied(key, worked, transaction.next_request_key()))
+        transaction.keep()
+    return len(held)
+
+
+class Poll:
+    """Looks whether other processes committed something, as long as anybody here would want to know."""
+
+    def __init__(
+        self, store: Store, wanted: Callable[[], bool], distribute: Callable[[dict[int, Change]], None]
+    ) -> None:
+        self._store = store
+        self._wanted = wanted
+        self._distribute = distribute
+        self._handle: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def ensure(self) -> None:
+        """Start looking, if not already."""
+        if self._handle is None and not self._stopped and self._wanted():
+            self._handle = asyncio.get_running_loop().call_later(_POLL_S, self._look)
+
+    def _look(self) -> None:
+        self._handle = None
+        try:
+            changes = self._store.poll()
+        except OSProtocolError:
+            changes = None
+        if changes:
+            self._distribute(changes)
+        self.ensure()
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._handle is not None:
+            self._handle.cancel()
+
+
+class Watchdog:
+    """A thread that names whatever holds the event loop: a step or workflow code that blocks."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._stop = threading.Event()
+        self._loop_thread = threading.get_ident()
+        self._thread = threading.Thread(target=self._watch, name="osprotocol-watchdog", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        stall, told = self._worker.stall, 0.0
+        limit_s = _limits.BLOCKED_LOOP_MS / 1_000
+        while not self._stop.wait(limit_s / 2):
+            branch, since = stall.branch, stall.since
+            if branch is None or since == told or monotonic_s() - since < limit_s:
+                continue
+            told = since
+            attempt = next((a for a in list(self._worker.attempts.values()) if branch in a.branches.values()), None)
+            if attempt is None:
+                continue
+            what = f"step {branch.step!r}" if branch.step else f"code of workflow {attempt.workflow.name!r}"
+            message = (
+                f"{what} has held the event loop for over {limit_s:g} s at {self._where()}; everything else of this "
+                f"process waits for it; make it a plain 'def' step, which runs in a thread, or await in it"
+            )
+            import logging
+
+            logging.getLogger("osprotocol").warning("run %s: %s", attempt.id, message)
+            self._worker.on_loop(self._worker.log, attempt, "warning", message, branch.step, {})
+
+    def _where(self) -> str:
+        frame: Any = sys._current_frames().get(self._loop_thread)
+        if frame is None:
+            return "an unknown place"
+        last = traceback.extract_stack(frame)[-1]
+        return f"{last.filename}:{last.lineno}"
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+def read_workflows(text: str) -> tuple[str, ...]:
+    """The names in a worker's row."""
+    return tuple(decode(text))

@@ -1,0 +1,144 @@
+"""How an attempt ends: its result, its failure and the verdict on a retry, its timeout, its cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from osprotocol import _limits
+from osprotocol._embedded.attempt import Attempt, Unwind, error_info, failure_position
+from osprotocol._embedded.store import Operation
+from osprotocol._embedded.transaction import Transaction
+from osprotocol._json import decode, encode
+from osprotocol._lifecycle import commands as c
+from osprotocol._lifecycle.change import timeout_at
+from osprotocol._lifecycle.policy import parse_policy
+from osprotocol._lifecycle.positions import forgotten
+from osprotocol.errors import (
+    ApprovalRejectedError,
+    OSProtocolError,
+    RunTimedOutError,
+    StoreError,
+    TerminalError,
+)
+
+if TYPE_CHECKING:
+    from osprotocol._embedded.worker import Worker
+
+
+async def end_attempt(worker: Worker, attempt: Attempt, error: BaseException | None, result: Any) -> None:
+    """The code returned or raised by itself."""
+    command: c.Command
+    if error is None and not attempt.replay.is_over and not attempt.cancel_delivered:
+        position = attempt.replay.order[attempt.replay.cursor]
+        recorded = attempt.replay.recorded.get(position)
+        if recorded is not None:
+            attempt.unwinding = False
+            attempt.mismatch(position, recorded, "nothing: it returned")
+            return
+    if attempt.cancel_delivered:
+        command = c.EndCancelled(attempt.epoch)
+    elif error is None:
+        try:
+            command = c.Complete(attempt.epoch, attempt.workflow.output.dump(result)[0].decode())
+        except OSProtocolError as unfit:
+            command = await failure(worker, attempt, unfit)
+    elif isinstance(error, ApprovalRejectedError):
+        command = c.EndCancelled(attempt.epoch, error.reason or f"approval {error.outcome}", None)
+    elif isinstance(error, Unwind):
+        return  # the store failed, or the run is no longer ours
+    elif isinstance(error, Exception):
+        command = await failure(worker, attempt, error)
+    elif isinstance(error, asyncio.CancelledError):
+        command = await failure(worker, attempt, RuntimeError(f"the workflow cancelled itself: {error}"))
+    else:
+        command = await failure(worker, attempt, RuntimeError(f"the workflow raised {type(error).__name__}: {error}"))
+    finish(worker, attempt, command)
+
+
+def finish(worker: Worker, attempt: Attempt, command: c.Command) -> None:
+    """Send the last command of an attempt; when the store fails, the run is given back and tried again."""
+    key = attempt.key
+
+    def done(operation: Operation) -> None:
+        if isinstance(operation.error, StoreError):
+            worker.lost(attempt)
+
+    def run(transaction: Transaction) -> Any:
+        return transaction.apply(key, command)
+
+    worker.writer.put(Operation(run, done))
+
+
+async def failure(worker: Worker, attempt: Attempt, error: Exception) -> c.Fail:
+    """The command that an error ends the attempt with: is it tried again, and what is forgotten then."""
+    policy = parse_policy(attempt.state.policy)
+    retry = worker.options_of(attempt).retry
+    again = policy.retry_attempts >= attempt.state.attempt and not _is_terminal(error)
+    worker.log(attempt, "error", f"attempt {attempt.state.attempt} failed: {type(error).__name__}: {error}", None, {})
+    if again and retry is not None:
+        again = await worker.should_retry(attempt, retry, error)
+        if again and retry.on_retry is not None:
+            await worker.call_back(attempt.key, "on_retry", retry.on_retry, error, attempt.state.attempt)
+    position = failure_position(error)
+    info = decode(error_info(error))
+    if position is not None:
+        info["details"] = {"position": position}
+    if isinstance(error, RunTimedOutError):
+        info["details"] = {"timeoutMs": error.timeout_ms}
+    forget = forgotten(attempt.positions, position) if again and position is not None else ()
+    return c.Fail(attempt.epoch, encode(info), again, worker.ids.fraction(), tuple(forget))
+
+
+def _is_terminal(error: BaseException) -> bool:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, TerminalError) or getattr(current, "__osp_terminal__", False):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
+
+
+async def judge_cancel(worker: Worker, attempt: Attempt) -> None:
+    """Ask before_cancel; only False vetoes, an exception or silence for five seconds does not."""
+    cancel = worker.options_of(attempt).cancel
+    veto = False
+    if cancel is not None and cancel.before_cancel is not None:
+        asking = worker.call_back(attempt.key, "before_cancel", cancel.before_cancel)
+        try:
+            veto = await asyncio.wait_for(asking, _limits.BEFORE_CANCEL_MS / 1_000) is False
+        except TimeoutError:
+            told = encode({"callback": "before_cancel", "error": "TimeoutError", "message": "took over 5 s"})
+            worker.put_quietly(lambda transaction: transaction.apply(attempt.key, c.Note("callback.error", told)))
+    attempt.judging = False
+    attempt.command(c.JudgeCancel(attempt.epoch, veto))
+
+
+async def judge_timeout(worker: Worker, attempt: Attempt) -> None:
+    """The attempt's time is up: fail, cancel, or only tell."""
+    state = attempt.state
+    due, now = timeout_at(state), worker.clock.now()
+    if due is None or now < due or attempt.unwinding or attempt.timing_out:
+        return
+    attempt.timing_out = True
+    policy = parse_policy(state.policy)
+    timeout = worker.options_of(attempt).timeout
+    callback = timeout.on_timeout_callback if timeout is not None else None
+    if policy.on_timeout == "fail":
+        error = RunTimedOutError(attempt.id, policy.timeout_ms or 0, state.attempt)
+        command = await failure(worker, attempt, error)
+        if not attempt.unwinding:
+            attempt.leave(command)
+    else:
+        worker.log(attempt, "warning", f"the timeout of {policy.timeout_ms} ms has passed", None, {})
+        attempt.command(c.PassTimeout(attempt.epoch))
+        if policy.on_timeout == "cancel":
+            reason = f"timed out after {policy.timeout_ms} ms"
+            attempt.command(c.Cancel("timeout", reason, True))
+    if callback is not None:
+        await worker.call_back(attempt.key, "on_timeout_callback", callback)
+    attempt.timing_out = False
+
+

@@ -1,0 +1,457 @@
+"""The embedded engine: the port of `osprotocol.engine` on one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from osprotocol import _limits
+from osprotocol._clock import Clock, SystemClock, from_datetime, to_datetime
+from osprotocol._embedded import listing, upkeep
+from osprotocol._embedded.duties import DueTimers, Membership, Poll, Watchdog, bury
+from osprotocol._embedded.hooks import Hooks
+from osprotocol._embedded.logs import RunLogs, install
+from osprotocol._embedded.store import Group, Store
+from osprotocol._embedded.transaction import Change, LogRow, Transaction, event_of_row
+from osprotocol._embedded.worker import Worker
+from osprotocol._embedded.writer import Writer
+from osprotocol._ids import Ids, derived_id
+from osprotocol._lifecycle import commands as c
+from osprotocol._lifecycle.snapshot import request_of, snapshot_of
+from osprotocol._lifecycle.state import RequestState, RunState
+from osprotocol.engine import Filter, Listener, RequestFilter, Update
+from osprotocol.errors import (
+    AmbiguousRunIdError,
+    EngineClosedError,
+    EngineError,
+    IdempotencyConflictError,
+    InvalidOptionError,
+    RequestNotFoundError,
+    RunNotFoundError,
+)
+from osprotocol.protocol.events import Event, LogLine, Page, StepRecord, WorkerInfo
+from osprotocol.protocol.request import Request
+from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus
+from osprotocol.workflow import Workflow, find_workflow
+
+_EVENTS_AT_ONCE = 500
+_HUMAN = (c.Vote, c.Respond, c.Cancel, c.OpenRequest, c.Pause, c.Resume)
+
+
+class EmbeddedEngine:
+    """Runs in one SQLite file. Make it with `open_engine`, on the event loop that will use it."""
+
+    name = "embedded"
+    capabilities: Mapping[str, bool] = {"callbacks": True, "backup": True, "workers": True, "evict": True, "live_logs": True}
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: str = "full",
+        concurrency: int = 100,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        linger_ms: int = _limits.LINGER_MS,
+        vfs: str | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise InvalidOptionError("concurrency", f"must be at least 1, not {concurrency}")
+        self.clock: Clock = clock or SystemClock()
+        self.ids = ids or Ids()
+        self._closed = False
+        self._options_by_run: dict[str, RunOptions] = {}
+        self._listeners: dict[int, list[weakref.WeakMethod[Any]]] = {}
+        self._everything: set[asyncio.Event] = set()
+        self.store = Store(path, self.clock, durability, vfs)
+        self.writer = Writer(self.store, self._on_group, lambda: self.worker.executing)
+        self.logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
+        self.worker = Worker(
+            self.store,
+            self.writer,
+            self.clock,
+            self.ids,
+            self.logs,
+            concurrency=concurrency,
+            linger_s=linger_ms / 1_000,
+            options_by_run=self._options_by_run,
+        )
+        self.hooks = Hooks(self.worker, self._options_by_run)
+        self.timers = DueTimers(self.worker, self.writer, self.clock)
+        self._membership: Membership | None = None
+        self._watchdog: Watchdog | None = None
+        self._remove_logging: Callable[[], None] = lambda: None
+        self._poll = Poll(self.store, self._is_interested, self._distribute_foreign)
+
+    async def begin(self, *, worker: bool, log_level: int) -> None:
+        """Start working (or only listening)."""
+        if worker:
+            self.store.after = self.worker.claim_touched
+            self._remove_logging = install(log_level)
+            self._watchdog = Watchdog(self.worker)
+            self._membership = Membership(self.store, self.writer, self.worker, self.clock, self.ids)
+            await self._membership.join()
+            self.timers.sweep()
+        self._poll.ensure()
+
+    # -------------------------------------------------------------- distribution
+
+    def _is_interested(self) -> bool:
+        return self.worker.accepts or bool(self._listeners) or bool(self._everything)
+
+    def _on_group(self, group: Group) -> None:
+        if group.foreign:
+            self._distribute(group.foreign)
+        if group.changes:
+            self._distribute(group.changes)
+            self.hooks.on_changes(group.changes)
+        if group.claimed:
+            self.worker.begin(group.claimed)
+
+    def _distribute_foreign(self, changes: dict[int, Change]) -> None:
+        self._distribute(changes)
+        self.hooks.on_changes(changes)
+
+    def _distribute(self, changes: dict[int, Change]) -> None:
+        self.worker.on_changes(changes)
+        for key, change in changes.items():
+            if change.state.due_at is not None and self.worker.accepts:
+                self.timers.note(change.state.due_at)
+            listeners = self._listeners.get(key)
+            if listeners:
+                self._tell(listeners, change)
+        for waiting in self._everything:
+            waiting.set()
+
+    def _tell(self, listeners: list[weakref.WeakMethod[Any]], change: Change) -> None:
+        update = self._update(change)
+        for reference in list(listeners):
+            listener = reference()
+            if listener is not None:
+                listener(update)
+
+    def _update(self, change: Change, reply: Any = None) -> Update:
+        state = change.state
+        result = None
+        if state.status is RunStatus.COMPLETED:
+            result = next((event.value for event in change.events if event.type == "run.completed"), None)
+        events = [listing.wire_event(state.id, 0, event) for event in change.events] if reply is None else ()
+        return Update(
+            state.id, state.status, lambda: self._snapshot(state), lambda: _open_requests(state), events, result, reply
+        )
+
+    def _snapshot(self, state: RunState) -> RunSnapshot:
+        return snapshot_of(state, worker=self._worker_name(state.owner), stuck=self._stuck(state))
+
+    def _worker_name(self, key: int | None) -> str | None:
+        rows = self.store.rows("worker_name", (key,)) if key is not None else []
+        return str(rows[0][0]) if rows else None
+
+    def _stuck(self, state: RunState) -> str | None:
+        """Why a run that could go on does not: nobody living knows its workflow."""
+        if state.ready_at is None:
+            return None
+        knows = [row for row in self.store.rows("living_workers") if state.workflow in listing.decode(row[3])]
+        if knows:
+            return None
+        return f"no living worker knows workflow {state.workflow!r}; start one with 'osp worker'"
+
+    def _on_logs(self, rows: list[LogRow]) -> None:
+        for waiting in self._everything:
+            waiting.set()
+
+    def watch(self, run_id: str, listener: Listener) -> Callable[[], None]:
+        state = self._find(run_id)
+        return self._watch(state.key, listener)
+
+    def _watch(self, key: int, listener: Listener) -> Callable[[], None]:
+        def gone(reference: weakref.WeakMethod[Any]) -> None:
+            listeners = self._listeners.get(key)
+            if listeners is not None and reference in listeners:
+                listeners.remove(reference)
+                if not listeners:
+                    del self._listeners[key]
+
+        reference = weakref.WeakMethod(listener, gone)
+        self._listeners.setdefault(key, []).append(reference)
+        self._poll.ensure()
+        return lambda: gone(reference)
+
+    def _find(self, run_id: str) -> RunState:
+        self._check_open()
+        state = self.store.find(run_id)
+        if state is None:
+            state = self._find_short(run_id)
+        return state
+
+    def _find_short(self, run_id: str) -> RunState:
+        matches = tuple(row[0] for row in self.store.rows("find_ids", (run_id,))) if run_id else ()
+        if len(matches) > 1:
+            raise AmbiguousRunIdError(run_id, matches)
+        found = self.store.find(matches[0]) if matches else None
+        if found is None:
+            raise RunNotFoundError(run_id)
+        return found
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosedError()
+        self.writer.check_loop()
+
+    # --------------------------------------------------------------- the verbs
+
+    async def start(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        data: bytes,
+        options: RunOptions | None,
+        listener: Listener | None = None,
+    ) -> Update:
+        self._check_open()
+        defined = find_workflow(workflow) if isinstance(workflow, str) else workflow
+        self._check_functions(options)
+        start = self.worker.start_command(defined, data, options)
+        if start.idempotency_key is not None:
+            start = dataclasses.replace(start, id=derived_id(defined.name, start.idempotency_key))
+        self.worker.remember_options(start.id, options)
+
+        def accept(transaction: Transaction) -> Change:
+            if start.idempotency_key is not None:
+                try:
+                    known = transaction.find(start.id)
+                except RunNotFoundError:
+                    pass
+                else:
+                    if known.input_digest != start.input_digest:
+                        raise IdempotencyConflictError(start.id, start.workflow, start.idempotency_key)
+                    return Change(known, [])
+            decision = transaction.apply(None, dataclasses.replace(start, key=transaction.next_run_key()))
+            return Change(decision.state, decision.events)
+
+        return await self._commit(accept, listener, human=True)
+
+    async def _commit(
+        self, run: Callable[[Transaction], Change], listener: Listener | None, *, human: bool
+    ) -> Update:
+        def committed(change: Change) -> None:
+            if listener is not None:
+                self._watch(change.state.key, listener)
+
+        # Watched before anything else can happen to the run, so that not even the first change is missed.
+        change = await self.writer.execute(run, human=human, at_once=committed)
+        state = self.store.owned.get(change.state.key) or change.state
+        return self._update(Change(state, []), reply=change.state.id)
+
+    def _check_functions(self, options: RunOptions | None) -> None:
+        if options is None or self._membership is not None:
+            return
+        for name, function in (
+            ("Cancel.before_cancel", options.cancel and options.cancel.before_cancel),
+            ("Retry.should_retry", options.retry and options.retry.should_retry),
+            ("Retry.on_retry", options.retry and options.retry.on_retry),
+            ("Timeout.on_timeout_callback", options.timeout and options.timeout.on_timeout_callback),
+        ):
+            if function is not None:
+                raise InvalidOptionError(
+                    name, "could not be called: this client does not work on runs (worker=False); "
+                    "put it into @workflow(options=...)"
+                )  # fmt: skip
+
+    async def take_over(
+        self, run_id: str, kind: str, after_step: str | None, listener: Listener | None = None
+    ) -> Update:
+        key = self._find(run_id).key
+        new_id = self.ids.run_id(self.clock.now())
+
+        def accept(transaction: Transaction) -> Change:
+            return upkeep.take_over(transaction, key, kind, after_step, new_id)
+
+        return await self._commit(accept, listener, human=True)
+
+    async def execute(self, run_id: str, command: c.Command) -> Update:
+        key = self._find(run_id).key
+        request_id = getattr(command, "request_id", None)
+        refused: list[Exception] = []
+
+        def do(transaction: Transaction) -> tuple[RunState, Any]:
+            asked = command
+            if isinstance(command, c.OpenRequest):
+                asked = dataclasses.replace(command, key=transaction.next_request_key())
+            decision = transaction.apply(key, asked, request_id)
+            if decision.error is not None:
+                refused.append(decision.error)
+            return decision.state, decision.reply
+
+        state, reply = await self.writer.execute(do, human=isinstance(command, _HUMAN))
+        if refused:
+            raise refused[0]
+        if isinstance(reply, RequestState):
+            reply = request_of(reply, state.id, state.workflow)
+        return self._update(Change(state, []), reply=reply if reply is not None else True)
+
+    async def get(self, run_id: str) -> Update:
+        state = self._find(run_id)
+        update = self._update(Change(state, []))
+        if state.status is RunStatus.COMPLETED:
+            rows = self.store.rows("final_event", (state.key,))
+            return dataclasses.replace(update, result=rows[0][0] if rows else None)
+        return update
+
+    async def list(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
+        self._check_open()
+        limit = listing.page_size(limit)
+        sql, values = listing.select_runs(filter, limit, listing.read_cursor(cursor))
+        states = [self.store.with_requests(row) for row in self.store.rows(sql, values)]
+        following = str(states[limit - 1].key) if len(states) > limit else None
+        return Page(items=tuple(self._snapshot(state) for state in states[:limit]), next_cursor=following)
+
+    async def requests(self, filter: RequestFilter, limit: int, cursor: str | None) -> Page[Request]:
+        self._check_open()
+        limit = listing.page_size(limit)
+        found = listing.requests_page(self.store, filter, limit, listing.read_cursor(cursor))
+        following = str(listing.request_key(self.store, found[limit - 1].id)) if len(found) > limit else None
+        return Page(items=tuple(found[:limit]), next_cursor=following)
+
+    async def find_request(self, request_id: str) -> Request:
+        self._check_open()
+        matches = self.store.rows("find_request", (request_id,)) if request_id else []
+        exact = [row for row in matches if row[1] == request_id] or matches
+        if len(exact) > 1:
+            raise AmbiguousRunIdError(request_id, tuple(row[1] for row in exact))
+        if not exact:
+            raise RequestNotFoundError(request_id.rpartition("-")[0], request_id)
+        run = self._find(exact[0][0])
+        rows = map(RequestState._make, self.store.rows("requests_of_run", (run.key,)))
+        return next(request_of(row, run.id, run.workflow) for row in rows if row.id == exact[0][1])
+
+    def recent_logs(self, run_id: str) -> list[str]:
+        rows = self.store.rows("newest_logs", (self._find(run_id).key, _limits.LOG_LINES_IN_MEMORY))
+        return [row[3] for row in rows[::-1]]
+
+    async def logs(self, run_id: str, after: int, limit: int) -> list[LogLine]:
+        state = self._find(run_id)
+        if limit < 0:
+            rows = self.store.rows("newest_logs", (state.key, -limit))[::-1]
+        else:
+            rows = self.store.rows("logs_of_run", (state.key, after, limit))
+        return [listing.log_line(row) for row in rows]
+
+    async def steps(self, run_id: str) -> list[StepRecord]:
+        rows = self.store.rows("events_of_run", (self._find(run_id).key, 0, -1))
+        return listing.step_records([event_of_row(tuple(row[2:-1])) for row in rows])
+
+    async def events(self, run_id: str | None, after: int) -> AsyncIterator[Event]:
+        key = None if run_id is None else self._find(run_id).key
+        ids: dict[int, str] = {}
+        waiting = asyncio.Event()
+        self._everything.add(waiting)
+        self._poll.ensure()
+        try:
+            while True:
+                waiting.clear()
+                found = self._events_after(key, after, ids)
+                for event in found:
+                    after = event.cursor if key is None else event.number
+                    yield event
+                if key is not None and not found:
+                    state = self.store.load(key)
+                    if state is None or (state.is_final and after >= state.event):
+                        return
+                if not found:
+                    await waiting.wait()
+                    if self._closed:
+                        return
+        finally:
+            self._everything.discard(waiting)
+
+    def _events_after(self, key: int | None, after: int, ids: dict[int, str]) -> list[Event]:
+        if key is None:
+            rows = self.store.rows("events_since", (after, _EVENTS_AT_ONCE))
+        else:
+            rows = [row[:-1] for row in self.store.rows("events_of_run", (key, after, _EVENTS_AT_ONCE))]
+        found = []
+        for cursor, run, *columns in rows:
+            if run not in ids:
+                state = self.store.load(run)
+                ids[run] = state.id if state is not None else ""
+            found.append(listing.wire_event(ids[run], cursor, event_of_row(tuple(columns))))
+        return found
+
+    async def settled(self, run_id: str) -> None:
+        await self.hooks.settled(self._find(run_id).key)
+
+    # ------------------------------------------------------------------- upkeep
+
+    async def delete(self, run_id: str) -> None:
+        key = self._find(run_id).key
+        await self.writer.execute(lambda transaction: upkeep.delete(transaction, key))
+
+    async def prune(self, older_than: datetime | timedelta) -> int:
+        self._check_open()
+        if isinstance(older_than, timedelta):
+            older_than = to_datetime(self.clock.now()) - older_than
+        before, removed = from_datetime(older_than), 0
+        while True:
+            count = await self.writer.execute(lambda transaction: upkeep.prune(transaction, before))
+            removed += count
+            if not count:
+                return removed
+
+    async def backup(self, target: Path) -> None:
+        self._check_open()
+        await asyncio.to_thread(upkeep.backup, self.store.path, target)
+
+    async def workers(self) -> list[WorkerInfo]:
+        self._check_open()
+        return [
+            WorkerInfo(
+                id=row[0],
+                name=row[1],
+                status=row[2],
+                started_at=to_datetime(row[3]),
+                seen_at=to_datetime(row[4]),
+                workflows=tuple(listing.decode(row[5])),
+                runs=row[6],
+            )
+            for row in self.store.rows("all_workers", (_limits.PAGE_SIZE,))
+        ]
+
+    async def evict(self, worker_id: str) -> int:
+        self._check_open()
+        rows = self.store.rows("worker_by_id", (worker_id,)) if worker_id else []
+        if len(rows) > 1:
+            raise AmbiguousRunIdError(worker_id, tuple(row[1] for row in rows))
+        if not rows:
+            raise EngineError(f"worker {worker_id!r}", "is not alive here; 'osp workers' lists them")
+        key, _, seen_at = rows[0]
+        return await self.writer.execute(lambda transaction: bury(transaction, key, seen_at, "evicted"))
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._poll.stop()
+        self.timers.stop()
+        await self.worker.stop(_limits.SHUTDOWN_GRACE_MS / 1_000)
+        await self.hooks.close()
+        self.logs.flush()
+        if self._membership is not None:
+            await self._membership.leave()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self._remove_logging()
+        try:
+            await self.writer.close()
+        finally:
+            self._closed = True
+            self.store.close()
+            for waiting in self._everything:
+                waiting.set()
+
+
+def _open_requests(state: RunState) -> list[Request]:
+    return [request_of(request, state.id, state.workflow) for request in state.requests if request.is_open]

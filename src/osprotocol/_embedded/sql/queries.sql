@@ -1,0 +1,143 @@
+-- Named queries: "-- name: x" begins one. Column lists that must match a tuple are filled in by the loader.
+
+-- name: load_run
+SELECT {runs} FROM runs WHERE key = ?;
+
+-- name: load_run_by_id
+SELECT {runs} FROM runs WHERE id = ?;
+
+-- name: find_ids
+SELECT id FROM runs WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 6;
+
+-- name: insert_run
+INSERT INTO runs ({runs}) VALUES ({runs_values});
+
+-- name: update_run
+UPDATE runs SET {runs_assign} WHERE key = ?;
+
+-- name: append
+INSERT INTO journal (id, run, number, at, type, status, position, name, digest, started_at, value, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: put_request
+INSERT OR REPLACE INTO requests ({requests}) VALUES ({requests_values});
+
+-- name: open_requests
+SELECT {requests} FROM requests WHERE run = ? AND (status = 'open' OR id = ?) ORDER BY key;
+
+-- name: requests_of_run
+SELECT {requests} FROM requests WHERE run = ? ORDER BY key;
+
+-- name: find_request
+SELECT r.id, q.id FROM requests q JOIN runs r ON r.key = q.run WHERE q.id >= ?1 AND q.id < ?1 || '~' ORDER BY q.id LIMIT 6;
+
+-- name: add_log
+INSERT INTO logs (id, run, at, level, message, attempt, step, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: last_ids
+SELECT (SELECT ifnull(max(id), 0) FROM journal), (SELECT ifnull(max(key), 0) FROM runs),
+       (SELECT ifnull(max(key), 0) FROM requests), (SELECT ifnull(max(id), 0) FROM logs);
+
+-- name: events_since
+SELECT id, run, number, at, type, status, position, name, digest, started_at, value FROM journal
+WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: events_of_run
+SELECT id, run, number, at, type, status, position, name, digest, started_at, value, checksum FROM journal
+WHERE run = ? AND number > ? ORDER BY number LIMIT ?;
+
+-- name: last_event
+SELECT type, value FROM journal WHERE run = ?1 AND number <= ?2 AND type LIKE 'run.%' ORDER BY number DESC LIMIT 1;
+
+-- name: final_event
+SELECT value FROM journal WHERE run = ? AND type = 'run.completed' ORDER BY number DESC LIMIT 1;
+
+-- name: ready_runs
+SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 0 ORDER BY ready_at LIMIT ?;
+
+-- name: ready_suspects
+SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths > 0 ORDER BY ready_at LIMIT 1;
+
+-- name: due_runs
+SELECT key FROM runs WHERE due_at <= ?1 AND (owner IS NULL OR owner = ?2 OR due_at <= ?3) ORDER BY due_at LIMIT ?4;
+
+-- name: next_due
+SELECT min(due_at) FROM runs WHERE due_at > ?;
+
+-- name: children
+SELECT key FROM runs WHERE parent = ? AND ended_at IS NULL;
+
+-- name: waiting_children
+SELECT {runs} FROM runs WHERE parent = ? AND status = 'awaiting';
+
+-- name: owned_runs
+SELECT key FROM runs WHERE owner = ?;
+
+-- name: counts
+SELECT status, count(*) FROM runs GROUP BY status;
+
+-- name: add_worker
+INSERT INTO workers (id, name, status, started_at, seen_at, workflows) VALUES (?, ?, 'alive', ?, ?, ?) RETURNING key;
+
+-- name: touch_worker
+UPDATE workers SET seen_at = ?2, workflows = ?3 WHERE key = ?1 AND status = 'alive';
+
+-- name: end_worker
+UPDATE workers SET status = ?2 WHERE key = ?1 AND status = 'alive';
+
+-- name: living_workers
+SELECT key, id, seen_at, workflows FROM workers WHERE status = 'alive' ORDER BY key;
+
+-- name: all_workers
+SELECT w.id, w.name, w.status, w.started_at, w.seen_at, w.workflows,
+       (SELECT count(*) FROM runs WHERE owner = w.key) FROM workers w ORDER BY w.key DESC LIMIT ?;
+
+-- name: worker_status
+SELECT status FROM workers WHERE key = ?;
+
+-- name: worker_name
+SELECT name FROM workers WHERE key = ?;
+
+-- name: forget_workers
+DELETE FROM workers WHERE status <> 'alive' AND key NOT IN (SELECT owner FROM runs WHERE owner IS NOT NULL)
+AND key NOT IN (SELECT key FROM workers ORDER BY key DESC LIMIT 100);
+
+-- name: logs_of_run
+SELECT id, at, level, message, attempt, step, fields FROM logs WHERE run = ? AND id > ? ORDER BY id LIMIT ?;
+
+-- name: newest_logs
+SELECT id, at, level, message, attempt, step, fields FROM logs WHERE run = ? ORDER BY id DESC LIMIT ?;
+
+-- name: count_logs
+SELECT count(*) FROM logs WHERE run = ?;
+
+-- name: prunable
+SELECT key, id FROM runs WHERE ended_at < ? AND parent IS NULL ORDER BY ended_at LIMIT ?;
+
+-- name: family
+WITH RECURSIVE family (key) AS (SELECT ?1 UNION ALL SELECT r.key FROM runs r JOIN family f ON r.parent = f.key)
+SELECT r.key, r.id, r.ended_at FROM family f JOIN runs r ON r.key = f.key;
+
+-- name: delete_run
+DELETE FROM runs WHERE key = ?;
+
+-- name: delete_journal
+DELETE FROM journal WHERE run = ?;
+
+-- name: delete_requests
+DELETE FROM requests WHERE run = ?;
+
+-- name: delete_logs
+DELETE FROM logs WHERE run = ?;
+
+-- name: delete_tombstones
+DELETE FROM journal WHERE run = 0;
+
+-- name: claim_hook
+INSERT INTO hooks (run, number) VALUES (?1, ?2) ON CONFLICT (run) DO UPDATE SET number = ?2 WHERE number < ?2;
+
+-- name: delete_hook
+DELETE FROM hooks WHERE run = ?;
+
+-- name: worker_by_id
+SELECT key, id, seen_at FROM workers WHERE id >= ?1 AND id < ?1 || '~' AND status = 'alive' LIMIT 6;

@@ -1,0 +1,302 @@
+"""The store: groups of operations become one commit, and what a failed commit did is read back.
+
+One writing connection, used by one thread at a time; one reading connection for questions from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from osprotocol._clock import Clock
+from osprotocol._embedded.database import (
+    check_filesystem,
+    check_platform,
+    migrate,
+    open_connection,
+    open_reader,
+    prepare_folder,
+    set_durability,
+    translate,
+    translated,
+)
+from osprotocol._embedded.queries import QUERIES
+from osprotocol._embedded.transaction import Change, Ids, Transaction, event_of_row, run_of_row
+from osprotocol._lifecycle.state import Event, RequestState, RunState
+from osprotocol.errors import EngineClosedError, ForkedProcessError, OSProtocolError, StoreError
+
+_FOREIGN_BATCH = 10_000
+
+
+class Operation:
+    """Something to do in a transaction, and where its outcome goes.
+
+    Attributes:
+        run: does it, given the transaction; raises to refuse.
+        human: a person's decision or a start: synced to the disk even at durability ``normal``.
+    """
+
+    __slots__ = ("done", "error", "human", "result", "run")
+
+    def __init__(
+        self,
+        run: Callable[[Transaction], Any],
+        done: Callable[[Operation], None] | None = None,
+        *,
+        human: bool = False,
+    ) -> None:
+        self.run = run
+        self.done = done
+        self.human = human
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Group:
+    """A finished group: every operation with its outcome, and what changed."""
+
+    __slots__ = ("changes", "claimed", "foreign", "operations")
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self.operations = operations
+        self.changes: dict[int, Change] = {}
+        self.claimed: list[tuple[RunState, list[Event]]] = []
+        self.foreign: dict[int, Change] = {}
+
+
+class Store:
+    """The database of one process.
+
+    Args:
+        path: the file; made when it is not there.
+        durability: ``full`` (default), ``normal`` or, for tests, ``off``.
+        vfs: name of an apsw VFS to put under it, for tests.
+    """
+
+    def __init__(self, path: Path, clock: Clock, durability: str = "full", vfs: str | None = None) -> None:
+        check_platform()
+        prepare_folder(path)
+        check_filesystem(path)
+        self.path = path
+        self.clock = clock
+        self.lock = threading.Lock()
+        self.ids = Ids()
+        self.owned: dict[int, RunState] = {}
+        self._durability = durability
+        self._vfs = vfs
+        self._pid = os.getpid()
+        self._writer: apsw.Connection | None = None
+        self._data_version = -1
+        self._synchronous = durability
+        self._closed = False
+        self._opened = False
+        self.others_wrote = True
+        self.owner: int | None = None
+        self.after: Callable[[Transaction], None] = lambda transaction: None
+        connection = self._open()
+        with translated(path):
+            self.reader = open_reader(path, vfs=vfs)
+        self._writer = connection
+        self._notice(connection)
+
+    # ------------------------------------------------------------------ opening
+
+    def _open(self) -> apsw.Connection:
+        connection = open_connection(self.path, self._durability, vfs=self._vfs)
+        migrate(connection, self.path)
+        self._synchronous = self._durability
+        self._data_version = -1
+        return connection
+
+    def check_usable(self) -> None:
+        """Refuse a closed store, and one that a fork inherited.
+
+        Raises:
+            EngineClosedError, ForkedProcessError: it is one of those.
+        """
+        if os.getpid() != self._pid:
+            raise ForkedProcessError()
+        if self._closed:
+            raise EngineClosedError()
+
+    def close(self) -> None:
+        """Close both connections; what was committed stays."""
+        with self.lock:
+            self._closed = True
+            for connection in (self._writer, self.reader):
+                if connection is not None and os.getpid() == self._pid:
+                    connection.close()
+            self._writer = None
+
+    # ------------------------------------------------------------------ writing
+
+    def commit(self, operations: list[Operation]) -> Group:
+        """Run every operation in one transaction and commit; the caller holds `lock`.
+
+        An operation that is refused has its `error`, the others go through. When the database fails, every operation
+        has the error, unless the commit turns out to have happened.
+        """
+        group = Group(operations)
+        transaction: Transaction | None = None
+        try:
+            connection = self._connected()
+            self._set_synchronous(connection, any(operation.human for operation in operations))
+            connection.execute("BEGIN IMMEDIATE")
+            group.foreign = self._notice(connection)
+            transaction = Transaction(connection, self.ids, self.owned, self.clock.now())
+            for operation in operations:
+                _run(operation, transaction)
+            self.after(transaction)
+            if transaction.has_rows():
+                transaction.write()
+            connection.execute("COMMIT")
+        except (apsw.Error, StoreError) as error:
+            failure = error if isinstance(error, StoreError) else translate(error, self.path)
+            if not self._read_back(transaction):
+                self.owned.clear()
+                for operation in operations:
+                    operation.error = failure
+                return group
+        assert transaction is not None
+        group.changes = transaction.committed()
+        group.claimed = transaction.claimed
+        self._remember(transaction)
+        return group
+
+    def _connected(self) -> apsw.Connection:
+        self.check_usable()
+        if self._writer is None:
+            self._writer = self._open()
+        return self._writer
+
+    def _set_synchronous(self, connection: apsw.Connection, human: bool) -> None:
+        wanted = "full" if human and self._durability == "normal" else self._durability
+        if wanted != self._synchronous:
+            set_durability(connection, wanted)
+            self._synchronous = wanted
+
+    def _read_back(self, transaction: Transaction | None) -> bool:
+        """Whether the transaction is in the database although it raised. The connection is opened anew."""
+        last = None if transaction is None else transaction.last_row()
+        if self._writer is not None:
+            try:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                self._writer.close()
+            except apsw.Error:
+                pass  # the connection is given up in any case
+            self._writer = None
+        if last is None:
+            return False
+        try:
+            self._writer = self._open()
+            row = self._writer.execute("SELECT id, run, number FROM journal WHERE id = ?", (last[0],)).fetchone()
+        except (apsw.Error, OSProtocolError):
+            return False
+        return row == last
+
+    def _remember(self, transaction: Transaction) -> None:
+        for state in transaction.states():
+            if state.owner is not None and state.owner == self.owner:
+                self.owned[state.key] = state
+            else:
+                self.owned.pop(state.key, None)
+
+    def _notice(self, connection: apsw.Connection) -> dict[int, Change]:
+        """What other processes committed since we looked last; states that they changed are loaded again."""
+        version = connection.execute("PRAGMA data_version").get
+        if version == self._data_version:
+            return {}
+        self._data_version = version
+        self.others_wrote = True
+        ids, since, first = self.ids, self.ids.journal, not self._opened
+        ids.journal, ids.run, ids.request, ids.log = connection.execute(QUERIES["last_ids"]).get
+        self._opened = True
+        return {} if first else self._changed_since(connection, since)
+
+    def _changed_since(self, connection: apsw.Connection, since: int) -> dict[int, Change]:
+        events: dict[int, list[Event]] = {}
+        while since < self.ids.journal:
+            rows = connection.execute(QUERIES["events_since"], (since, _FOREIGN_BATCH)).fetchall()
+            if not rows:
+                break
+            for _, run, *columns in rows:
+                events.setdefault(run, []).append(event_of_row(tuple(columns)))
+            since = rows[-1][0]
+        changes = {}
+        for key, happened in events.items():
+            state = load_run(connection, key)
+            if state is not None:
+                changes[key] = Change(state, happened)
+            if key in self.owned:
+                if state is None or state.owner != self.owner:
+                    del self.owned[key]
+                else:
+                    self.owned[key] = state
+        return changes
+
+    def poll(self) -> dict[int, Change] | None:
+        """What other processes did, if the writer is free to look; None when it is not."""
+        if not self.lock.acquire(blocking=False):
+            return None
+        try:
+            return self._notice(self._connected())
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        finally:
+            self.lock.release()
+
+    # ------------------------------------------------------------------ reading
+
+    def rows(self, query: str, arguments: Iterable[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a named query, or of SQL made by `listing`, as committed now."""
+        self.check_usable()
+        with translated(self.path):
+            return self.reader.execute(QUERIES.get(query, query), tuple(arguments)).fetchall()
+
+    def with_requests(self, row: tuple[Any, ...]) -> RunState:
+        """A row of ``runs`` as state with its open requests."""
+        with translated(self.path):
+            return _with_requests(self.reader, run_of_row(row))
+
+    def find(self, run_id: str) -> RunState | None:
+        """The run with that id, as committed now."""
+        self.check_usable()
+        with translated(self.path):
+            row = self.reader.execute(QUERIES["load_run_by_id"], (run_id,)).fetchone()
+            return None if row is None else _with_requests(self.reader, run_of_row(row))
+
+    def load(self, key: int) -> RunState | None:
+        """The run in that row, as committed now."""
+        self.check_usable()
+        with translated(self.path):
+            return load_run(self.reader, key)
+
+
+def load_run(connection: apsw.Connection, key: int) -> RunState | None:
+    """The run in that row with its open requests."""
+    row = connection.execute(QUERIES["load_run"], (key,)).fetchone()
+    return None if row is None else _with_requests(connection, run_of_row(row))
+
+
+def _with_requests(connection: apsw.Connection, state: RunState) -> RunState:
+    if not state.open_requests:
+        return state
+    rows = connection.execute(QUERIES["open_requests"], (state.key, None))
+    return state._replace(requests=tuple(map(RequestState._make, rows)))
+
+
+def _run(operation: Operation, transaction: Transaction) -> None:
+    try:
+        operation.result = operation.run(transaction)
+        transaction.keep()
+    except (apsw.Error, StoreError):
+        raise
+    except Exception as error:  # noqa: BLE001 - one operation's mistake must not fail its whole group
+        transaction.drop()
+        operation.error = error

@@ -1,0 +1,300 @@
+"""One transaction: commands of any number of runs are decided against exact state and written together.
+
+What an operation changes is staged first, so an operation that is refused leaves nothing behind while the others of
+its group commit go through.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import NamedTuple
+
+import apsw
+
+from osprotocol._embedded.queries import MUTABLE_COLUMNS, QUERIES
+from osprotocol._lifecycle.commands import Command
+from osprotocol._lifecycle.decide import decide
+from osprotocol._lifecycle.state import RUN_COLUMNS, Decision, Event, RequestState, RunState
+from osprotocol.errors import CorruptDatabaseError, RunNotFoundError
+from osprotocol.protocol.run import RunStatus
+
+_STATUS = {status.value: status for status in RunStatus}
+_STATUS_COLUMN = RUN_COLUMNS.index("status")
+_mutable_values = itemgetter(*(RUN_COLUMNS.index(column) for column in MUTABLE_COLUMNS))
+
+
+class LogRow(NamedTuple):
+    """A line of a run's log on its way to the store."""
+
+    run: int
+    at: int
+    level: str
+    message: str
+    attempt: int
+    step: str | None
+    fields: str | None
+
+
+class Ids:
+    """The last ids that the writer knows of; exact inside a transaction."""
+
+    __slots__ = ("journal", "log", "request", "run")
+
+    def __init__(self) -> None:
+        self.journal = self.run = self.request = self.log = 0
+
+
+def checksum(run: int, event: Event) -> int:
+    """A number that a damaged row does not have."""
+    text = f"{run}|{event.number}|{event.type}|{event.position}|{event.name}|{event.digest}|{event.value}"
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def run_of_row(row: tuple[object, ...]) -> RunState:
+    """A row of ``runs`` as state, without its requests."""
+    state = RunState._make((*row, ()))
+    return state._replace(status=_STATUS[state.status])
+
+
+def event_of_row(row: tuple[object, ...]) -> Event:
+    """The columns number to value of a row of ``journal`` as an event."""
+    event = Event._make(row)
+    return event if event.status is None else event._replace(status=_STATUS[event.status])
+
+
+class Change(NamedTuple):
+    """What a committed group did to one run."""
+
+    state: RunState
+    events: list[Event]
+
+
+class Transaction:
+    """The view of the store while a group of operations commits. Not kept after it."""
+
+    def __init__(self, connection: apsw.Connection, ids: Ids, cache: dict[int, RunState], now: int) -> None:
+        self.connection = connection
+        self.now = now
+        self.touched: list[int] = []
+        self.claimed: list[tuple[RunState, list[Event]]] = []
+        self._ids = ids
+        self._cache = cache
+        self._states: dict[int, RunState] = {}
+        self._events: dict[int, list[Event]] = {}
+        self._rows: list[tuple[int, Event]] = []
+        self._requests: dict[int, RequestState] = {}
+        self._logs: list[LogRow] = []
+        self._new: set[int] = set()
+        self._staged: dict[int, RunState] = {}
+        self._staged_rows: list[tuple[int, Event]] = []
+        self._staged_requests: list[RequestState] = []
+        self._staged_new: list[int] = []
+        self._next_run = ids.run
+        self._next_request = ids.request
+
+    # ------------------------------------------------------------------ reading
+
+    def state(self, key: int, request_id: str | None = None) -> RunState:
+        """The run's exact state, with its open requests and the named one.
+
+        Raises:
+            RunNotFoundError: there is no such row.
+        """
+        state = self._staged.get(key) or self._states.get(key) or self._cache.get(key)
+        if state is None:
+            state = self._load("load_run", key)
+            if state is None:
+                raise RunNotFoundError(str(key))
+        elif state.open_requests and not state.requests:
+            state = self._with_requests(state, None)
+        if request_id is not None and all(request.id != request_id for request in state.requests):
+            named = [request for request in self._requests.values() if request.id == request_id]
+            if named:
+                state = state._replace(requests=(*state.requests, named[0]))
+            else:
+                state = self._with_requests(state, request_id)
+        return state
+
+    def find(self, run_id: str) -> RunState:
+        """The run with that id.
+
+        Raises:
+            RunNotFoundError: there is none.
+        """
+        for states in (self._staged, self._states):
+            for key in self._new.union(self._staged_new):
+                state = states.get(key)
+                if state is not None and state.id == run_id:
+                    return state
+        state = self._load("load_run_by_id", run_id)
+        if state is None:
+            raise RunNotFoundError(run_id)
+        return self.state(state.key) if state.key in self._states or state.key in self._staged else state
+
+    def _load(self, query: str, argument: int | str) -> RunState | None:
+        row = self.connection.execute(QUERIES[query], (argument,)).fetchone()
+        if row is None:
+            return None
+        state = run_of_row(row)
+        return self._with_requests(state, None) if state.open_requests else state
+
+    def _with_requests(self, state: RunState, named: str | None) -> RunState:
+        rows = self.connection.execute(QUERIES["open_requests"], (state.key, named)).fetchall()
+        known = {request.key: request for request in map(RequestState._make, rows)}
+        for request in (*self._requests.values(), *self._staged_requests):
+            if request.run == state.key:
+                known[request.key] = request
+        kept = tuple(known[key] for key in sorted(known) if known[key].is_open or known[key].id == named)
+        return state._replace(requests=kept)
+
+    def journal(self, key: int) -> list[Event]:
+        """Every event of a run, those of this transaction included.
+
+        Raises:
+            CorruptDatabaseError: a row does not have its checksum, or a number is missing.
+        """
+        staged = [event for run, event in (*self._rows, *self._staged_rows) if run == key]
+        first = staged[0].number if staged else None
+        events: list[Event] = []
+        if first != 1:
+            rows = self.connection.execute(QUERIES["events_of_run"], (key, 0, -1))
+            for _, run, *columns, stored in rows:
+                event = event_of_row(tuple(columns))
+                if checksum(run, event) != stored or event.number != len(events) + 1:
+                    raise CorruptDatabaseError(f"journal of run {key}", f"record {event.number} is damaged")
+                events.append(event)
+        return events + staged
+
+    def keys(self, query: str, *arguments: object) -> list[int]:
+        """The first column of a named query's rows."""
+        return [row[0] for row in self.connection.execute(QUERIES[query], arguments)]
+
+    # ------------------------------------------------------------------ writing
+
+    def next_run_key(self) -> int:
+        """The key that a new run gets."""
+        self._next_run += 1
+        return self._next_run
+
+    def next_request_key(self) -> int:
+        """The key that a new request gets."""
+        self._next_request += 1
+        return self._next_request
+
+    def apply(self, key: int | None, command: Command, request_id: str | None = None) -> Decision:
+        """Decide a command, stage what it changes and what follows for parent and children.
+
+        Raises:
+            RunError, UsageError: it is refused; nothing of this operation is kept.
+        """
+        state = None if key is None else self.state(key, request_id)
+        decision = decide(state, command, self.now)
+        self._stage(decision)
+        pending = [(decision.state, followup) for followup in decision.followups]
+        while pending:
+            source, followup = pending.pop(0)
+            for target in self._targets(source, followup.target):
+                followed = decide(self.state(target), followup.command, self.now)
+                self._stage(followed)
+                pending.extend((followed.state, further) for further in followed.followups)
+        return decision
+
+    def _targets(self, source: RunState, target: str) -> list[int]:
+        if target == "parent":
+            return [] if source.parent is None else [source.parent]
+        stored = self.keys("children", source.key)
+        fresh = [
+            state.key
+            for states in (self._states, self._staged)
+            for state in states.values()
+            if state.parent == source.key and not self.state(state.key).is_final
+        ]
+        return [key for key in dict.fromkeys((*stored, *fresh)) if not self.state(key).is_final]
+
+    def _stage(self, decision: Decision) -> None:
+        state = decision.state
+        if state.event == len(decision.events) and state.key not in self._new:
+            self._staged_new.append(state.key)
+        self._staged[state.key] = state
+        self._staged_rows.extend((state.key, event) for event in decision.events)
+        self._staged_requests.extend(decision.requests)
+
+    def append_raw(self, run: int, event: Event, stored: int) -> None:
+        """Write a journal row that belongs to no run, at once."""
+        self.connection.execute(QUERIES["append"], (event.number, run, *event, stored))
+        self._ids.journal = event.number
+
+    def next_tombstone(self) -> int:
+        """The id of a row that `append_raw` may write: only alone in its transaction."""
+        return self._ids.journal + 1
+
+    def log(self, row: LogRow) -> None:
+        """Add a line to a run's log."""
+        self._logs.append(row)
+
+    def keep(self) -> None:
+        """The operation succeeded: what it staged belongs to the transaction."""
+        for key, state in self._staged.items():
+            self._states[key] = state
+            self.touched.append(key)
+        for key, event in self._staged_rows:
+            self._events.setdefault(key, []).append(event)
+        self._rows.extend(self._staged_rows)
+        for request in self._staged_requests:
+            self._requests[request.key] = request
+        self._new.update(self._staged_new)
+        self.drop()
+
+    def drop(self) -> None:
+        """The operation was refused, or is kept already: nothing is staged any more."""
+        self._staged, self._staged_rows, self._staged_requests, self._staged_new = {}, [], [], []
+
+    def has_rows(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._rows or self._logs)
+
+    def write(self) -> None:
+        """Send everything to SQLite, inside the open transaction."""
+        execute_many = self.connection.executemany
+        first = self._ids.journal
+        execute_many(
+            QUERIES["append"],
+            [
+                (first + n, run, *event, checksum(run, event))
+                for n, (run, event) in enumerate(self._rows, 1)
+            ],
+        )
+        new = [state[:-1] for key, state in self._states.items() if key in self._new]
+        if new:
+            execute_many(QUERIES["insert_run"], new)
+        changed = [
+            (*_mutable_values(state), key) for key, state in self._states.items() if key not in self._new
+        ]
+        if changed:
+            execute_many(QUERIES["update_run"], changed)
+        if self._requests:
+            execute_many(QUERIES["put_request"], list(self._requests.values()))
+        if self._logs:
+            log = self._ids.log
+            execute_many(QUERIES["add_log"], [(log + n, *row) for n, row in enumerate(self._logs, 1)])
+
+    def last_row(self) -> tuple[int, int, int] | None:
+        """Id, run and number of the last journal row written: by it a commit of unknown outcome is read back."""
+        if not self._rows:
+            return None
+        run, event = self._rows[-1]
+        return self._ids.journal + len(self._rows), run, event.number
+
+    def committed(self) -> dict[int, Change]:
+        """The ids move on; what happened to each run, for those who listen."""
+        self._ids.journal += len(self._rows)
+        self._ids.run = max(self._ids.run, *self._new) if self._new else self._ids.run
+        self._ids.request = max(self._ids.request, *self._requests) if self._requests else self._ids.request
+        self._ids.log += len(self._logs)
+        return {key: Change(self._states[key], events) for key, events in self._events.items()}
+
+    def states(self) -> Iterator[RunState]:
+        """Every state that this transaction changed."""
+        return iter(self._states.values())

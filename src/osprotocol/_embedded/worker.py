@@ -1,0 +1,438 @@
+"""The worker: claims runs that are ready, keeps their attempts, and is what an attempt sees of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context as Variables
+from contextvars import copy_context
+from dataclasses import replace
+from typing import Any
+
+from osprotocol import _limits
+from osprotocol._clock import Clock
+from osprotocol._embedded import endings
+from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.body import EmbeddedContext
+from osprotocol._embedded.driver import Stall
+from osprotocol._embedded.logs import RunLogs, executing_attempt
+from osprotocol._embedded.queries import QUERIES
+from osprotocol._embedded.replay import read_journal
+from osprotocol._embedded.store import Operation, Store
+from osprotocol._embedded.transaction import Change, Transaction
+from osprotocol._embedded.writer import Writer
+from osprotocol._ids import Ids
+from osprotocol._json import digest, encode
+from osprotocol._lifecycle import commands as c
+from osprotocol._lifecycle.policy import policy_text
+from osprotocol._lifecycle.state import Event, RequestState, RunState
+from osprotocol.errors import CorruptDatabaseError, FencedError, OSProtocolError, UnknownWorkflowError
+from osprotocol.protocol.retry import Retry
+from osprotocol.protocol.run import RunOptions, RunStatus
+from osprotocol.workflow import Workflow, find_workflow, known_workflows
+
+
+class Worker:
+    """Executes runs of the workflows that this process knows.
+
+    Args:
+        concurrency: how many runs execute at once; runs that wait for people or timers do not count.
+        linger_s: seconds that a waiting run stays in memory; 0 is the always-park mode for tests.
+        options_by_run: options with functions, of runs that this process started.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        clock: Clock,
+        ids: Ids,
+        logs: RunLogs,
+        *,
+        concurrency: int,
+        linger_s: float,
+        options_by_run: dict[str, RunOptions],
+    ) -> None:
+        self.store = store
+        self.writer = writer
+        self.clock = clock
+        self.ids = ids
+        self.logs = logs
+        self.loop = asyncio.get_running_loop()
+        self.linger_s = linger_s
+        self.concurrency = concurrency
+        self.stall = Stall()
+        self.attempts: dict[int, Attempt] = {}
+        self.options_by_run = options_by_run
+        self.key: int | None = None
+        self.accepts = False
+        self.free = concurrency
+        self.backlog = False
+        self._lingering: dict[Attempt, None] = {}
+        self._suspect: int | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._claim_queued = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.on_evicted: Callable[[], None] = lambda: None
+        self._ended: asyncio.Event = asyncio.Event()
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """The threads that synchronous steps run in."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max_workers=self.concurrency, thread_name_prefix="osprotocol-step")
+        return self._executor
+
+    @property
+    def executing(self) -> int:
+        """Attempts in memory that do not just wait."""
+        return len(self.attempts) - len(self._lingering)
+
+    # ----------------------------------------------------------------- claiming
+
+    def claim_touched(self, transaction: Transaction) -> None:
+        """In the transaction that made runs ready: take those that we can execute. No second commit, no polling."""
+        if not self.accepts or self.key is None:
+            return
+        if not self._is_registered(transaction):
+            return
+        for key in dict.fromkeys(transaction.touched):
+            state = transaction.state(key)
+            if state.ready_at is None or state.workflow not in known_workflows():
+                continue
+            if self.free > 0 and not state.deaths:
+                self.claim(transaction, key)
+            else:
+                self.backlog = True
+
+    def _is_registered(self, transaction: Transaction) -> bool:
+        """Whether nobody has evicted this worker; looked up again whenever another process wrote."""
+        if self.store.others_wrote:
+            status = transaction.connection.execute(QUERIES["worker_status"], (self.key,)).get
+            if status != "alive":
+                self.accepts = False
+                self.loop.call_soon_threadsafe(self.on_evicted)
+                return False
+            self.store.others_wrote = False
+        return True
+
+    def claim(self, transaction: Transaction, key: int) -> None:
+        """Take a run: owner and epoch change, and its journal is read, in this transaction."""
+        assert self.key is not None
+        try:
+            events = transaction.journal(key)
+            decision = transaction.apply(key, c.Claim(self.key))
+        except FencedError:
+            return
+        except CorruptDatabaseError as error:
+            self._quarantine(transaction, key, str(error))
+            return
+        transaction.keep()
+        self.free -= 1
+        transaction.claimed.append((decision.state, [*events, *decision.events]))
+
+    def _quarantine(self, transaction: Transaction, key: int, problem: str) -> None:
+        prompt = f"The journal of this run is damaged ({problem}); nothing of it was executed. Cancel it, or restore a backup."
+        payload = encode({"reason": "damaged"})
+        transaction.apply(
+            key,
+            c.OpenRequest(
+                None, transaction.next_request_key(), "attention", None, prompt, payload, digest(prompt.encode())
+            ),
+        )
+        transaction.keep()
+
+    def claim_more(self) -> None:
+        """Look for ready runs in the database, if there may be some and there is room."""
+        if self._claim_queued or not self.accepts or not self.backlog or self.free <= 0:
+            return
+        self._claim_queued = True
+        self.writer.put(Operation(self._claim_ready, self._claimed_ready))
+
+    def _claim_ready(self, transaction: Transaction) -> None:
+        found = 0
+        if not self._is_registered(transaction):
+            return
+        for name in list(known_workflows()):
+            if self._suspect is None:
+                for key in transaction.keys("ready_suspects", name):
+                    # One run that was executing when a worker died, at a time: if we die too, it is known why.
+                    self._suspect = key
+                    self.claim(transaction, key)
+                    found += 1
+            if self.free <= 0:
+                break
+            keys = transaction.keys("ready_runs", name, self.free)
+            found += len(keys)
+            for key in keys:
+                if self.free > 0:
+                    self.claim(transaction, key)
+        if not found:
+            self.backlog = False
+
+    def _claimed_ready(self, operation: Operation) -> None:
+        self._claim_queued = False
+        self.claim_more()
+
+    def begin(self, claimed: list[tuple[RunState, list[Event]]]) -> None:
+        """Start the attempts of runs whose claim is committed."""
+        for state, events in claimed:
+            known = self.attempts.get(state.key)
+            if known is not None:
+                known.fence()
+            try:
+                workflow = find_workflow(state.workflow)
+            except UnknownWorkflowError:
+                self.free += 1
+                continue
+            self._begin(workflow, state, events)
+
+    def _begin(self, workflow: Workflow[Any, Any], state: RunState, events: list[Event]) -> None:
+        attempt = Attempt(self, workflow, state, read_journal(events))
+        self.attempts[state.key] = attempt
+
+        async def code() -> Any:
+            arguments = workflow.load_input(attempt.replay.input)
+            return await workflow.function(EmbeddedContext(attempt), *arguments)
+
+        variables: Variables = copy_context()
+        variables.run(executing_attempt.set, attempt)
+        variables.run(attempt.start, code)
+        self._watch_timeout(attempt)
+
+    # -------------------------------------------------- what an attempt tells us
+
+    def attempt_ended(self, attempt: Attempt) -> Callable[[asyncio.Task[Any]], None]:
+        """The callback for the end of an attempt's code."""
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self.attempts.pop(attempt.key, None) if self.attempts.get(attempt.key) is attempt else None
+            error = None if task.cancelled() else task.exception()
+            if attempt.unwinding:
+                self._room(attempt)
+                return
+            attempt.unwinding = True
+            self._room(attempt)
+            if task.cancelled():
+                error = asyncio.CancelledError()
+            self.spawn(endings.end_attempt(self, attempt, error, None if error is not None else task.result()))
+
+        return ended
+
+    def _room(self, attempt: Attempt) -> None:
+        if attempt not in self._lingering:
+            self.free += 1
+        self._lingering.pop(attempt, None)
+        if self._suspect == attempt.key:
+            self._suspect = None
+            self.backlog = True
+        self.claim_more()
+        if not self.attempts:
+            self._ended.set()
+
+    def lingers(self, attempt: Attempt) -> None:
+        """The attempt only waits now: its place is free for another."""
+        if attempt not in self._lingering:
+            self._lingering[attempt] = None
+            self.free += 1
+            if self._suspect == attempt.key:
+                self._suspect = None
+                self.backlog = True
+            self.claim_more()
+        if len(self._lingering) > _limits.LINGERING_RUNS:
+            next(iter(self._lingering)).park()
+
+    def works(self, attempt: Attempt) -> None:
+        """The attempt goes on after it only waited."""
+        if attempt in self._lingering:
+            del self._lingering[attempt]
+            self.free -= 1
+
+    def leaves(self, attempt: Attempt) -> None:
+        """The attempt leaves memory; its task ends soon."""
+
+    def lost(self, attempt: Attempt) -> None:
+        """The store failed under the attempt: give the run back as soon as the store works again."""
+        key = attempt.key
+
+        def give_back(transaction: Transaction) -> None:
+            state = transaction.state(key)
+            if state.owner == self.key and not state.is_final:
+                transaction.apply(key, c.Yield(state.epoch, state.event, release=True, runnable=True))
+
+        def given(operation: Operation) -> None:
+            if operation.error is not None and not isinstance(operation.error, OSProtocolError):
+                return
+            if operation.error is not None and self.accepts:
+                self.loop.call_later(0.2, self.writer.put, Operation(give_back, given))
+
+        self.writer.put(Operation(give_back, given))
+
+    def put_quietly(self, run: Callable[[Transaction], Any]) -> None:
+        """Do something in a transaction that nobody waits for."""
+        if self.accepts:
+            self.writer.put(Operation(run))
+
+    def spawn(self, coroutine: Any) -> None:
+        """Run something of ours beside the attempts; kept until it ends."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def on_loop(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call on the event loop, from whichever thread this is."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self.loop:
+            function(*args)
+        else:
+            self.loop.call_soon_threadsafe(function, *args)
+
+    # ------------------------------------------------------ what an attempt asks
+
+    def request_at(self, key: int, position: str) -> RequestState | None:
+        """The newest request that a run's code asked at a position, as committed now."""
+        rows = self.store.rows("requests_of_run", (key,))
+        found = [request for request in map(RequestState._make, rows) if request.position == position]
+        return found[-1] if found else None
+
+    def final_outcome(self, run_id: str) -> str | None:
+        """JSON of how a child ended; None while it has not."""
+        state = self.store.find(run_id)
+        if state is None or not state.is_final:
+            return None
+        result = "null"
+        if state.status is RunStatus.COMPLETED:
+            result = self.store.rows("final_event", (state.key,))[0][0] or "null"
+        told = encode({"runId": run_id, "status": state.status.value})
+        return f'{told[:-1]},"error":{state.error or "null"},"result":{result}}}'
+
+    def start_command(self, workflow: Workflow[Any, Any], data: bytes, options: RunOptions | None) -> c.Start:
+        """The command that starts a run, with a new id."""
+        options = options or RunOptions()
+        default = workflow.options
+        effective = RunOptions(
+            timeout=options.timeout or default.timeout,
+            retry=options.retry or default.retry,
+            cancel=options.cancel or default.cancel,
+        )
+        cancel = effective.cancel
+        return c.Start(
+            key=0,
+            id=self.ids.run_id(self.clock.now()),
+            workflow=workflow.name,
+            version=workflow.version,
+            input=data.decode(),
+            input_digest=digest(data),
+            policy=policy_text(effective),
+            labels=encode({**default.labels, **options.labels}),
+            idempotency_key=options.idempotency_key,
+            judged=cancel is not None and cancel.before_cancel is not None,
+        )
+
+    def with_parent(self, start: c.Start, key: int, parent: RunState, position: str) -> c.Start:
+        """The same start for a child of a run."""
+        return replace(
+            start, key=key, parent=parent.key, parent_id=parent.id, position=position, depth=parent.depth + 1
+        )
+
+    def remember_options(self, run_id: str, options: RunOptions | None) -> None:
+        """Keep options with functions for as long as this process lives."""
+        if options is not None and options.has_functions:
+            self.options_by_run[run_id] = options
+
+    def options_of(self, attempt: Attempt) -> RunOptions:
+        """The options whose functions apply to a run: its starter's, else its workflow's."""
+        given = self.options_by_run.get(attempt.id) or RunOptions()
+        default = attempt.workflow.options
+        return RunOptions(
+            timeout=given.timeout or default.timeout,
+            retry=given.retry or default.retry,
+            cancel=given.cancel or default.cancel,
+        )
+
+    def report_progress(self, attempt: Attempt, current: int, total: int, message: str | None) -> None:
+        """Store how far the run is."""
+        if not attempt.unwinding:
+            text = None if message is None else str(message)[: _limits.TEXT_CHARACTERS]
+            attempt.command(c.SetProgress(attempt.epoch, int(current), int(total), text))
+
+    def log(self, attempt: Attempt, level: str, message: str, step: str | None, fields: dict[str, Any]) -> None:
+        """Add a line to the run's log."""
+        self.logs.add(attempt.key, attempt.id, attempt.state.attempt, level, message, step, fields)
+
+    async def should_retry(self, attempt: Attempt, retry: Retry, error: Exception) -> bool:
+        """What the retry's function says; True without one, False when it fails itself."""
+        if retry.should_retry is None:
+            return True
+        return bool(await self.call_back(attempt.key, "should_retry", retry.should_retry, error, default=False))
+
+    async def call_back(
+        self, key: int, name: str, function: Callable[..., Any], *args: Any, default: Any = None
+    ) -> Any:
+        """Call a user's function, plain or async; an exception is told as an event and changes nothing."""
+        try:
+            value = function(*args)
+            return await value if inspect.isawaitable(value) else value
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            told = encode({"callback": name, "error": type(error).__name__, "message": str(error)[:1_000]})
+            self.put_quietly(lambda transaction: transaction.apply(key, c.Note("callback.error", told)))
+            return default
+
+    def judge_cancel(self, attempt: Attempt) -> None:
+        """Ask before_cancel, and tell the run what it said."""
+        self.spawn(endings.judge_cancel(self, attempt))
+
+    def _watch_timeout(self, attempt: Attempt) -> None:
+        state = attempt.state
+        if state.due_at is not None and state.due_at <= self.clock.now():
+            self.loop.call_soon(self.timer_due, state.key)
+
+    def timer_due(self, key: int) -> None:
+        """A timer of a run that we hold is due: its timeout is judged here, by the one that holds it."""
+        attempt = self.attempts.get(key)
+        if attempt is not None and not attempt.unwinding:
+            self.spawn(endings.judge_timeout(self, attempt))
+
+    # -------------------------------------------------------------- distribution
+
+    def on_changes(self, changes: dict[int, Change]) -> None:
+        """Tell the attempts what was committed for their runs."""
+        for key, change in changes.items():
+            attempt = self.attempts.get(key)
+            if attempt is not None:
+                attempt.on_change(change.state, change.events)
+            elif change.state.ready_at is not None:
+                self.backlog = True
+        if self.backlog:
+            self.claim_more()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more work, let running steps finish for a while, park the rest. Nothing is cancelled."""
+        self.accepts = False
+        for attempt in list(self.attempts.values()):
+            attempt.stopping = True
+            if attempt.is_still:
+                attempt.park_now()
+        if self.attempts:
+            self._ended.clear()
+            try:
+                await asyncio.wait_for(self._ended.wait(), grace_s)
+            except TimeoutError:
+                for attempt in list(self.attempts.values()):
+                    attempt.park_now()
+        for _ in range(3):
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=grace_s)
+        stuck = [branch.task for attempt in list(self.attempts.values()) for branch in attempt.branches.values()]
+        for task in stuck:
+            if task is not None:
+                task.cancel()
+        if stuck:
+            await asyncio.wait([task for task in stuck if task is not None], timeout=1.0)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,191 @@
+"""The writer: operations are queued as they arise and committed in groups.
+
+A group is sent at the end of the event loop's current round, so everything that this round produced shares a commit.
+With one run at work and a quick disk the commit is made on the loop's own thread, which saves two thread
+switches; otherwise on the writer thread, while the loop goes on and fills the next group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from osprotocol._clock import monotonic_s
+from osprotocol._embedded.store import Group, Operation, Store
+from osprotocol._embedded.transaction import Transaction
+from osprotocol.errors import EngineClosedError, WrongLoopError
+
+T = TypeVar("T")
+
+_QUICK_COMMIT_S = 0.002
+_INLINE_OPERATIONS = 8
+
+
+class Writer:
+    """Commits the operations of one event loop.
+
+    Args:
+        store: where to.
+        on_group: called on the loop after each group, before its operations' own callbacks.
+        busy: how many runs execute now; with more than one the writer thread is used.
+    """
+
+    def __init__(self, store: Store, on_group: Callable[[Group], None], busy: Callable[[], int]) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._on_group = on_group
+        self._busy = busy
+        self._queue: list[Operation] = []
+        self._scheduled = False
+        self._in_flight = 0
+        self._commit_s = 0.0
+        self._handover: deque[list[Operation]] = deque()
+        self._condition = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self.round = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is queued and nothing is being committed."""
+        return not self._queue and not self._in_flight
+
+    def check_loop(self) -> None:
+        """Refuse another loop or thread than the one that connected.
+
+        Raises:
+            WrongLoopError: it is another one.
+        """
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self._loop:
+            raise WrongLoopError()
+
+    def put(self, operation: Operation) -> None:
+        """Queue an operation; it is committed at the end of this round of the loop at the latest."""
+        if self._stopping:
+            raise EngineClosedError()
+        self._queue.append(operation)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def execute(
+        self,
+        run: Callable[[Transaction], T],
+        *,
+        human: bool = False,
+        at_once: Callable[[T], None] | None = None,
+    ) -> T:
+        """Do something in a transaction and wait until it is durable; `at_once` is called the moment that it is.
+
+        Raises:
+            OSProtocolError: it was refused, or the database failed.
+        """
+        self._store.check_usable()
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(operation: Operation) -> None:
+            if operation.error is None and at_once is not None:
+                at_once(operation.result)
+            if future.cancelled():
+                return
+            if operation.error is not None:
+                future.set_exception(operation.error)
+            else:
+                future.set_result(operation.result)
+
+        self.put(Operation(run, done, human=human))
+        result: T = await future
+        return result
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if not self._queue or self._in_flight:
+            return  # the group in flight sends the queue when it is back
+        group, self._queue = self._queue, []
+        self.round += 1
+        quick = self._commit_s < _QUICK_COMMIT_S and len(group) <= _INLINE_OPERATIONS and self._busy() <= 1
+        if quick and self._store.lock.acquire(blocking=False):
+            try:
+                finished = self._timed_commit(group)
+            finally:
+                self._store.lock.release()
+            self._finish(finished)
+        else:
+            self._hand_over(group)
+
+    def _timed_commit(self, group: list[Operation]) -> Group:
+        before = monotonic_s()
+        finished = self._store.commit(group)
+        # Moving average: one slow sync does not move the work to the thread, a slow disk does.
+        self._commit_s = 0.8 * self._commit_s + 0.2 * (monotonic_s() - before) / max(1, len(group) / 4)
+        return finished
+
+    def _finish(self, group: Group) -> None:
+        self._on_group(group)
+        for operation in group.operations:
+            if operation.done is not None:
+                operation.done(operation)
+        if self._queue and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        if self._idle is not None and self.is_idle:
+            self._idle.set_result(None)
+            self._idle = None
+
+    async def drain(self) -> None:
+        """Wait until everything that was queued is committed."""
+        while not self.is_idle:
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            await asyncio.shield(self._idle)
+
+    # ------------------------------------------------------------- writer thread
+
+    def _hand_over(self, group: list[Operation]) -> None:
+        self._in_flight += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="osprotocol-writer", daemon=True)
+            self._thread.start()
+        with self._condition:
+            self._handover.append(group)
+            self._condition.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                while not self._handover and not self._stopping:
+                    self._condition.wait()
+                if not self._handover:
+                    return
+                group = self._handover.popleft()
+            with self._store.lock:
+                finished = self._timed_commit(group)
+            try:
+                self._loop.call_soon_threadsafe(self._back, finished)
+            except RuntimeError:
+                return  # the loop was closed without leaving the client's block; everything committed is on disk
+
+    def _back(self, group: Group) -> None:
+        self._in_flight -= 1
+        if self._queue and not self._scheduled:
+            # What piled up meanwhile goes out before its callbacks run: the disk is never idle for them.
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        self._finish(group)
+
+    async def close(self) -> None:
+        """Commit what is queued and end the thread."""
+        await self.drain()
+        self._stopping = True
+        with self._condition:
+            self._condition.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)

@@ -1,0 +1,272 @@
+"""Values to JSON and back: the only doors through which user data enters and leaves the store.
+
+A value that does not come back equal is refused with the path of the offending part: nothing is stored that
+replay would hand out differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, PydanticSchemaGenerationError, SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from osprotocol import _limits
+from osprotocol.errors import InvalidValueError, LimitExceededError, WorkflowDefinitionError
+
+T = TypeVar("T")
+_PLAIN = (str, int, bool, type(None))
+Problems = tuple[tuple[str, str], ...]
+
+
+class Codec(Generic[T]):
+    """Validates, stores and restores the values of one type.
+
+    Args:
+        annotation: the type; ``Any`` means plain JSON values only.
+        what: how errors name the value, for example "result of step 'load'".
+    """
+
+    __slots__ = ("_adapter", "annotation", "what")
+
+    def __init__(self, annotation: Any, what: str) -> None:
+        self.annotation = annotation
+        self.what = what
+        self._adapter: TypeAdapter[T] | None = None
+        if isinstance(annotation, TypeAdapter):
+            self._adapter = annotation
+
+    @property
+    def adapter(self) -> TypeAdapter[T]:
+        if self._adapter is None:
+            try:
+                self._adapter = TypeAdapter(self.annotation)
+            except (PydanticSchemaGenerationError, PydanticUserError, NameError) as error:
+                raise WorkflowDefinitionError(
+                    self.what, f"its type cannot be used: {str(error).splitlines()[0]}"
+                ) from None
+        return self._adapter
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the type."""
+        if self.annotation is Any:
+            return {}
+        return self.adapter.json_schema()
+
+    def validate(self, value: Any) -> T:
+        """The value as the type, from Python data.
+
+        Raises:
+            InvalidValueError: with the path of each problem.
+        """
+        if self.annotation is Any:
+            return value  # type: ignore[no-any-return]
+        try:
+            return self.adapter.validate_python(value)
+        except ValidationError as error:
+            raise InvalidValueError(self.what, problems_of(error)) from None
+
+    def load(self, data: bytes | str) -> T:
+        """The value that was stored.
+
+        Raises:
+            InvalidValueError: the data does not fit the type.
+        """
+        if self.annotation is Any:
+            return from_json(data)  # type: ignore[no-any-return]
+        try:
+            return self.adapter.validate_json(data)
+        except ValidationError as error:
+            raise InvalidValueError(self.what, problems_of(error)) from None
+
+    def dump(self, value: Any) -> tuple[bytes, T]:
+        """JSON of the value, and the value as it will come back from that JSON.
+
+        Raises:
+            InvalidValueError: it does not fit the type, or does not survive (NaN, secrets, keys that are not text).
+            LimitExceededError: the JSON is larger than PAYLOAD_BYTES.
+        """
+        plain = type(value) in _PLAIN
+        if self.annotation is Any:
+            if not plain:
+                _check_plain(value, self.what)
+            data, back = self._encode(value, to_json), value
+            if not plain:
+                back = from_json(data)
+        else:
+            value = self.validate(value)
+            data = self._encode(value, self.adapter.dump_json)
+            back = value if type(value) in _PLAIN and type(value) is self.annotation else self._reload(value, data)
+        if len(data) > _limits.PAYLOAD_BYTES:
+            raise LimitExceededError(self.what, len(data), "PAYLOAD_BYTES", _limits.PAYLOAD_BYTES)
+        return data, back
+
+    def _encode(self, value: Any, encode: Callable[[Any], bytes]) -> bytes:
+        try:
+            return encode(value)
+        except (PydanticSerializationError, UnicodeEncodeError, ValueError, RecursionError) as error:
+            problem = find_problem(value) or ("$", f"has no JSON form: {str(error).splitlines()[0]}")
+            raise InvalidValueError(self.what, (problem,)) from None
+
+    def _reload(self, value: T, data: bytes) -> T:
+        try:
+            back = self.adapter.validate_json(data)
+            if back == value or (find_problem(value) is None and self.adapter.dump_json(back) == data):
+                return back
+            problem = find_problem(value) or ("$", "does not survive JSON: it comes back different")
+        except (ValidationError, PydanticSerializationError) as error:
+            problem = find_problem(value) or ("$", f"does not survive JSON: {str(error).splitlines()[-1].strip()}")
+        raise InvalidValueError(self.what, (problem,)) from None
+
+
+@lru_cache(maxsize=512)
+def codec(annotation: Any, what: str) -> Codec[Any]:
+    """The codec of a type, made once."""
+    return Codec(annotation, what)
+
+
+def problems_of(error: ValidationError) -> Problems:
+    """pydantic's complaints as (path, message) pairs."""
+    return tuple((path_of(item["loc"]), item["msg"]) for item in error.errors(include_url=False, include_context=False))
+
+
+def path_of(location: tuple[int | str, ...]) -> str:
+    """``$.items[2].price`` for ("items", 2, "price")."""
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _children(value: Any) -> list[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(enumerate(value))
+    if isinstance(value, BaseModel):
+        return [(name, getattr(value, name)) for name in type(value).model_fields]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in fields(value)]
+    return []
+
+
+def find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str] | None:
+    """The first part of a value that JSON cannot carry, as (path, message)."""
+    if depth > _limits.JSON_DEPTH:
+        return path, f"is nested deeper than JSON_DEPTH = {_limits.JSON_DEPTH}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return path, f"{value} is not a JSON number"
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return path, "holds a lone surrogate, which is no text"
+    if isinstance(value, SecretStr | SecretBytes):
+        return path, "is a secret; secrets are never stored, pass a reference to one"
+    for name, child in _children(value):
+        inner = f"{path}[{name}]" if isinstance(name, int) else f"{path}.{name}"
+        found = find_problem(child, inner, depth + 1)
+        if found is not None:
+            return found
+    return None
+
+
+def _check_plain(value: Any, what: str, path: str = "$", depth: int = 0) -> None:
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if depth > _limits.JSON_DEPTH:
+        raise InvalidValueError(what, ((path, f"is nested deeper than JSON_DEPTH = {_limits.JSON_DEPTH}"),))
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidValueError(what, ((path, f"{value} is not a JSON number"),))
+    elif kind is dict:
+        for key, child in value.items():
+            if type(key) is not str:
+                raise InvalidValueError(what, ((path, f"key {key!r} is not text"),))
+            _check_plain(child, what, f"{path}.{key}", depth + 1)
+    elif kind is list or kind is tuple:
+        for index, child in enumerate(value):
+            _check_plain(child, what, f"{path}[{index}]", depth + 1)
+    elif not isinstance(value, str | int):
+        raise InvalidValueError(
+            what,
+            ((path, f"a {kind.__name__} does not survive JSON without a declared type; annotate the function's type"),),
+        )
+
+
+def canonical(value: Any) -> bytes:
+    """One JSON text for equal values: sorted keys, no spaces, sets in order. What digests are made of."""
+    if type(value) is str or type(value) is int:
+        return to_json(value)
+    return json.dumps(_sorted(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def _sorted(value: Any, depth: int = 0) -> Any:
+    kind = type(value)
+    if kind is str or kind is int or kind is float or kind is bool or value is None:
+        return value
+    if depth > 2 * _limits.JSON_DEPTH:
+        return "…"
+    if isinstance(value, set | frozenset):
+        return sorted((_sorted(item, depth + 1) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, dict):
+        return {str(key): _sorted(child, depth + 1) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sorted(child, depth + 1) for child in value]
+    children = _children(value)
+    if children:
+        return {name: _sorted(child, depth + 1) for name, child in children}
+    try:
+        return from_json(to_json(value))
+    except (PydanticSerializationError, ValueError):
+        return f"<{kind.__module__}.{kind.__qualname__}>"
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def arguments_digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """A short digest of a call's arguments; those without a JSON form count by their type only."""
+    if not kwargs and len(args) == 1:
+        data = canonical(args[0])
+    else:
+        data = canonical([list(args), kwargs])
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def parse(data: bytes | str, what: str) -> Any:
+    """JSON text from outside, strictly: no NaN, bounded in size and depth.
+
+    Raises:
+        InvalidValueError: it is not JSON.
+        LimitExceededError: it is larger than PAYLOAD_BYTES.
+    """
+    if len(data) > _limits.PAYLOAD_BYTES:
+        raise LimitExceededError(what, len(data), "PAYLOAD_BYTES", _limits.PAYLOAD_BYTES)
+    try:
+        value = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidValueError(what, (("$", f"is not JSON: {error}"),)) from None
+    problem = find_problem(value)
+    if problem is not None:
+        raise InvalidValueError(what, (problem,))
+    return value
+
+
+def encode(value: Any) -> str:
+    """JSON text of our own records, which are known to be plain."""
+    return to_json(value).decode()
+
+
+def decode(data: str | bytes | None) -> Any:
+    """What `encode` wrote; None for None."""
+    return None if data is None else from_json(data)

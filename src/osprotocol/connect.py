@@ -1,0 +1,126 @@
+"""`connect`: from a URL to a client; `run`: the blocking one-liner for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from osprotocol._clock import Clock
+from osprotocol._ids import Ids
+from osprotocol.client import Client
+from osprotocol.engine import Engine
+from osprotocol.errors import InvalidOptionError, NotSupportedError
+from osprotocol.protocol.run import RunOptions
+from osprotocol.workflow import Workflow
+
+I = TypeVar("I")  # noqa: E741
+O = TypeVar("O")  # noqa: E741
+
+
+def connect(
+    url: str | os.PathLike[str] | None = None,
+    *,
+    worker: bool = True,
+    concurrency: int = 100,
+    durability: str = "full",
+    log_level: int = logging.INFO,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    linger_ms: int | None = None,
+) -> Client:
+    """A client of the runs at a URL; use it with ``async with``.
+
+    Args:
+        url: a path or ``sqlite:PATH`` (embedded engine), else ``OSP_URL``, else the nearest ``.osp/runs.db`` upward
+            from the working directory, else a new one there.
+        worker: whether this process also works on runs of the workflows that it knows.
+        concurrency: how many runs execute at once; waiting ones do not count.
+        durability: ``full`` (a committed result survives a power cut) or ``normal`` (it survives a crash of the
+            process; after a power cut the last steps may run again; human decisions stay full).
+        log_level: records of the standard `logging` module from this level on join the log of the run that makes them.
+        clock, ids: other sources of time and randomness, for tests.
+        linger_ms: how long a waiting run stays in memory; 0 unwinds it at every wait.
+
+    Raises:
+        EngineError: when entered: what is wrong with the database, its file system or the platform.
+    """
+    address = os.fspath(url) if url is not None else os.environ.get("OSP_URL") or None
+    scheme = (address or "").partition(":")[0]
+    if scheme in ("http", "https", "restate"):
+        raise NotSupportedError(f"connect({address!r})", scheme, "this version has the embedded engine; give a path")
+    if address is not None and "\x00" in address:
+        raise InvalidOptionError("url", "holds a NUL character")
+
+    async def open_engine() -> Engine:
+        from osprotocol import _limits
+        from osprotocol._embedded.database import find_database
+        from osprotocol._embedded.engine import EmbeddedEngine
+
+        path = find_database(Path.cwd()) if address is None else Path(address.removeprefix("sqlite:")).absolute()
+        engine = EmbeddedEngine(
+            path,
+            durability=durability,
+            concurrency=concurrency,
+            clock=clock,
+            ids=ids,
+            linger_ms=_limits.LINGER_MS if linger_ms is None else linger_ms,
+        )
+        try:
+            await engine.begin(worker=worker, log_level=log_level)
+        except BaseException:
+            await engine.close()
+            raise
+        if worker:
+            _stop_on_sigterm(engine.close)
+        return engine
+
+    return Client(open_engine)
+
+
+def _stop_on_sigterm(close: Callable[[], Awaitable[None]]) -> None:
+    """Park everything before SIGTERM ends the process, unless the program handles the signal itself."""
+    loop = asyncio.get_running_loop()
+    try:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            return
+    except ValueError:
+        return
+
+    async def stop() -> None:
+        await close()
+        loop.remove_signal_handler(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    pending: list[asyncio.Task[None]] = []
+    try:
+        loop.add_signal_handler(signal.SIGTERM, lambda: pending.append(loop.create_task(stop())))
+    except (NotImplementedError, RuntimeError, ValueError):
+        pass  # not the main thread: the program's own shutdown closes the client
+
+
+@overload
+def run(workflow: Workflow[None, O], input: None = None, options: RunOptions | None = None, **settings: Any) -> O: ...
+@overload
+def run(workflow: Workflow[I, O], input: I, options: RunOptions | None = None, **settings: Any) -> O: ...
+def run(workflow: Workflow[Any, O], input: Any = None, options: RunOptions | None = None, **settings: Any) -> O:
+    """Connect, start the workflow, wait and give its result: for scripts. `settings` go to `connect`.
+
+    Survives a crash: the run; it goes on when a worker of the same database knows the workflow.
+    """
+
+    async def main() -> O:
+        async with connect(**settings) as client:
+            execution = await client.create_run(workflow, input, options).start()
+            return await execution.result
+
+    if sys.platform not in ("linux", "darwin"):
+        from osprotocol.errors import UnsupportedPlatformError
+
+        raise UnsupportedPlatformError(sys.platform)
+    return asyncio.run(main())

@@ -1,0 +1,1 @@
+"""The shapes of the protocol, one file for each of its pages."""
