@@ -101,7 +101,9 @@ def to_iso(instant: int) -> str:
 def to_ms(duration: int | timedelta) -> int:
     """Whole milliseconds of a duration given as milliseconds or as a timedelta, rounded up so nothing fires early."""
     if isinstance(duration, timedelta):
-        return -(-duration // timedelta(milliseconds=1)) if duration % timedelta(milliseconds=1) else (
-            duration // timedelta(milliseconds=1)
+        return (
+            -(-duration // timedelta(milliseconds=1))
+            if duration % timedelta(milliseconds=1)
+            else (duration // timedelta(milliseconds=1))
         )
     return duration

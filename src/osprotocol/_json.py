@@ -133,7 +133,7 @@ def codec(annotation: Any, what: str) -> Codec[Any]:
 
 
 def problems_of(error: ValidationError) -> Problems:
-    """pydantic's complaints as (path, message) pairs."""
+    """Pydantic's complaints as (path, message) pairs."""
     return tuple((path_of(item["loc"]), item["msg"]) for item in error.errors(include_url=False, include_context=False))
 
 

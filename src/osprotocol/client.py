@@ -23,6 +23,7 @@ O = TypeVar("O")  # noqa: E741
 Labels = Mapping[str, str] | str | Sequence[str]
 Statuses = RunStatus | str | Sequence[RunStatus | str]
 
+List = list  # `Client.list` would hide the type inside the class
 _clients: list[Client] = []
 
 
@@ -137,7 +138,7 @@ class Client:
             cursor: from an earlier page.
         """
         chosen = _filter(status, workflow, label, text, started_after, started_before, parent)
-        return await self._engine.list(chosen, limit, cursor)
+        return await self._engine.list_runs(chosen, limit, cursor)
 
     async def requests(
         self,
@@ -174,7 +175,7 @@ class Client:
 
     async def cancel_many(
         self, *, reason: str | None = None, by: str | None = None, graceful: bool | None = None, **filter: Any
-    ) -> list[BulkResult]:
+    ) -> List[BulkResult]:
         """Cancel every run that the filter of `list` finds; a result for each."""
 
         async def cancel(execution: Execution[Any]) -> None:
@@ -182,9 +183,7 @@ class Client:
 
         return await self._each(cancel, filter)
 
-    async def pause_many(
-        self, *, reason: str | None = None, by: str | None = None, **filter: Any
-    ) -> list[BulkResult]:
+    async def pause_many(self, *, reason: str | None = None, by: str | None = None, **filter: Any) -> List[BulkResult]:
         """Pause every run that the filter of `list` finds; a result for each."""
 
         async def pause(execution: Execution[Any]) -> None:
@@ -192,7 +191,7 @@ class Client:
 
         return await self._each(pause, filter)
 
-    async def resume_many(self, *, by: str | None = None, **filter: Any) -> list[BulkResult]:
+    async def resume_many(self, *, by: str | None = None, **filter: Any) -> List[BulkResult]:
         """Resume every run that the filter of `list` finds; a result for each."""
 
         async def resume(execution: Execution[Any]) -> None:
@@ -200,10 +199,8 @@ class Client:
 
         return await self._each(resume, filter)
 
-    async def _each(
-        self, act: Callable[[Execution[Any]], Awaitable[None]], filter: dict[str, Any]
-    ) -> list[BulkResult]:
-        results: list[BulkResult] = []
+    async def _each(self, act: Callable[[Execution[Any]], Awaitable[None]], filter: dict[str, Any]) -> List[BulkResult]:
+        results: List[BulkResult] = []
         cursor: str | None = None
         while True:
             page = await self.list(**filter, limit=_limits.PAGE_SIZE, cursor=cursor)
@@ -241,7 +238,7 @@ class Client:
         """Copy the whole database to a new file while work goes on."""
         await self._engine.backup(Path(target))
 
-    def workflows(self) -> list[WorkflowInfo]:
+    def workflows(self) -> List[WorkflowInfo]:
         """The workflows that this process knows."""
         return [known_workflows()[name].info for name in sorted(known_workflows())]
 
@@ -253,7 +250,7 @@ class Client:
         """
         return find_workflow(name)
 
-    async def workers(self) -> list[WorkerInfo]:
+    async def workers(self) -> List[WorkerInfo]:
         """Processes that work, or worked, on these runs; newest first."""
         return await self._engine.workers()
 

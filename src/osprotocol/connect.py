@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -44,7 +45,8 @@ def connect(
         durability: ``full`` (a committed result survives a power cut) or ``normal`` (it survives a crash of the
             process; after a power cut the last steps may run again; human decisions stay full).
         log_level: records of the standard `logging` module from this level on join the log of the run that makes them.
-        clock, ids: other sources of time and randomness, for tests.
+        clock: another source of time, for tests.
+        ids: another source of randomness, for tests.
         linger_ms: how long a waiting run stays in memory; 0 unwinds it at every wait.
 
     Raises:
@@ -57,12 +59,14 @@ def connect(
     if address is not None and "\x00" in address:
         raise InvalidOptionError("url", "holds a NUL character")
 
+    here = Path.cwd()
+
     async def open_engine() -> Engine:
         from osprotocol import _limits
         from osprotocol._embedded.database import find_database
         from osprotocol._embedded.engine import EmbeddedEngine
 
-        path = find_database(Path.cwd()) if address is None else Path(address.removeprefix("sqlite:")).absolute()
+        path = find_database(here) if address is None else here / address.removeprefix("sqlite:")
         engine = EmbeddedEngine(
             path,
             durability=durability,
@@ -98,10 +102,9 @@ def _stop_on_sigterm(close: Callable[[], Awaitable[None]]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     pending: list[asyncio.Task[None]] = []
-    try:
+    # Not possible outside of the main thread: there the program's own shutdown closes the client.
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
         loop.add_signal_handler(signal.SIGTERM, lambda: pending.append(loop.create_task(stop())))
-    except (NotImplementedError, RuntimeError, ValueError):
-        pass  # not the main thread: the program's own shutdown closes the client
 
 
 @overload

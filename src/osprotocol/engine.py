@@ -103,7 +103,7 @@ class Engine(Protocol):
     async def get(self, run_id: str) -> Update:
         """Where a run stands."""
 
-    async def list(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
+    async def list_runs(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
         """Runs, newest first."""
 
     async def requests(self, filter: RequestFilter, limit: int, cursor: str | None) -> Page[Request]:

@@ -651,7 +651,9 @@ class CorruptDatabaseError(StoreError):
     retryable = False
 
     def __str__(self) -> str:
-        return f"{self.where}: is not a usable osprotocol database ({self.detail}); restore a backup made by 'osp backup'"
+        return (
+            f"{self.where}: is not a usable osprotocol database ({self.detail}); restore a backup made by 'osp backup'"
+        )
 
 
 class SchemaTooNewError(EngineError):

@@ -6,7 +6,7 @@ import asyncio
 import getpass
 from collections.abc import AsyncIterator, Generator
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -90,7 +90,7 @@ class Run(Generic[O]):
         try:
             return await asyncio.shield(self._starting)
         finally:
-            if self._starting is not None and self._starting.done() and self._execution is None:
+            if self._starting.done() and self._execution is None:
                 self._starting = None
 
     async def _start(self) -> Execution[O]:
@@ -239,7 +239,8 @@ class Execution(Generic[O]):
             if self._value is None:
                 await self.refresh()
             value = self._value or "null"
-            return self._workflow.output.load(value) if self._workflow is not None else decode(value)
+            output: O = self._workflow.output.load(value) if self._workflow is not None else decode(value)
+            return output
         raise self._error()
 
     def _error(self) -> Exception:
@@ -326,7 +327,7 @@ class Execution(Generic[O]):
         return "cancelled" if self.status is RunStatus.CANCELLED else "cancelling"
 
     async def retry(self) -> Execution[O]:
-        """A new run that goes on from this failed or cancelled one: completed steps stay, except what came after the failure.
+        """A new run that goes on from this failed or cancelled one; what came after the failure is forgotten.
 
         Raises:
             InvalidTransitionError: it is neither failed nor cancelled, or its cleanup steps have run.
@@ -434,9 +435,13 @@ class Execution(Generic[O]):
         command = approval_request(0, None, None, message, config or ApprovalConfig(), shown, on_reject)
         return approval_of(await self._decided(command))
 
+    @overload
+    async def wait_for_input(self, prompt: str, *, timeout_ms: int | timedelta | None = None) -> str: ...
+    @overload
     async def wait_for_input(
-        self, prompt: str, type: type[T] | TypeAdapter[T] = str, timeout_ms: int | timedelta | None = None  # type: ignore[assignment]
-    ) -> T:
+        self, prompt: str, type: type[T] | TypeAdapter[T], timeout_ms: int | timedelta | None = None
+    ) -> T: ...
+    async def wait_for_input(self, prompt: str, type: Any = str, timeout_ms: int | timedelta | None = None) -> Any:
         """Put a question in front of the run: it stops at its next boundary until answered. Gives the answer.
 
         Raises:
@@ -444,7 +449,7 @@ class Execution(Generic[O]):
             InvalidTransitionError: the run has ended.
         """
         check_prompt(prompt, "prompt of wait_for_input")
-        adapter: TypeAdapter[T] = type if isinstance(type, TypeAdapter) else TypeAdapter(type)
+        adapter: TypeAdapter[Any] = type if isinstance(type, TypeAdapter) else TypeAdapter(type)
         milliseconds = duration_ms(timeout_ms, "timeout_ms", least=1)
         command = input_request(0, None, None, prompt, adapter, milliseconds)
         while True:
@@ -486,5 +491,3 @@ def check_text(text: str | None, what: str) -> str | None:
     if text is not None and len(text) > _limits.TEXT_CHARACTERS:
         raise LimitExceededError(what, len(text), "TEXT_CHARACTERS", _limits.TEXT_CHARACTERS)
     return text
-
-

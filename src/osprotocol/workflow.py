@@ -53,7 +53,8 @@ class Step(Protocol[P, R_co]):
 
     __name__: str
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the plain function."""
 
     def with_options(
         self,
@@ -153,7 +154,9 @@ def step_definition(function: Callable[..., Any]) -> StepDefinition:
     if isinstance(function, Workflow):
         raise WorkflowDefinitionError(function.name, "is a workflow; run it with ctx.run(...)")
     if not callable(function):
-        raise WorkflowDefinitionError(repr(function)[:60], "ctx.step takes a function and its arguments, not its result")
+        raise WorkflowDefinitionError(
+            repr(function)[:60], "ctx.step takes a function and its arguments, not its result"
+        )
     return _undecorated(function)
 
 
@@ -189,7 +192,7 @@ class Workflow(Generic[I, O]):
         strict: bool = False,
     ) -> None:
         self.function = function
-        self.name = check_name(name or getattr(function, "__name__", "workflow"), "workflow name")
+        self.name = check_name(name or str(getattr(function, "__name__", "workflow")), "workflow name")
         self.version = version
         self.options = options or RunOptions()
         self.strict = strict
@@ -261,9 +264,7 @@ class Workflow(Generic[I, O]):
         return Run(self, self.dump_input(input), options)
 
     @overload
-    async def start(
-        self: Workflow[None, O], input: None = None, options: RunOptions | None = None
-    ) -> Execution[O]: ...
+    async def start(self: Workflow[None, O], input: None = None, options: RunOptions | None = None) -> Execution[O]: ...
     @overload
     async def start(self, input: I, options: RunOptions | None = None) -> Execution[O]: ...
     async def start(self, input: Any = _NO_INPUT, options: RunOptions | None = None) -> Execution[O]:
@@ -271,9 +272,10 @@ class Workflow(Generic[I, O]):
 
         Survives a crash: once this returns, the run exists and will be executed.
         """
-        run = self.create_run() if input is _NO_INPUT else self.create_run(input)  # type: ignore[misc]
-        run.options = options or run.options
-        return await run.start()  # type: ignore[no-any-return]
+        from osprotocol.execution import Run
+
+        run: Run[O] = Run(self, self.dump_input(input), options)
+        return await run.start()
 
     async def __call__(self, ctx: Context, *args: Any) -> O:
         """Call the plain function with a context of one's own, for tests."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from osprotocol import _limits
+from osprotocol._clock import Timer
 from osprotocol._embedded.driver import Drive, Wait, where
 from osprotocol._embedded.replay import CANCEL, Recorded, Replay, describe
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
-from osprotocol._clock import Timer
 from osprotocol._json import digest as digest_of
 from osprotocol._json import encode
 from osprotocol._lifecycle import commands as c
@@ -207,7 +207,7 @@ class Attempt:
             wait.set_exception(error)
 
     async def pass_boundary(self, branch: Branch, *, durable: bool) -> None:
-        """Wait until something new may start: replay is over, nothing holds the run, and (if `durable`) all is committed.
+        """Wait until something new may start: replay is over, nothing holds the run, with `durable` all is committed.
 
         Raises:
             Unwind: the run leaves memory. BranchStopped: another branch failed.
@@ -260,7 +260,12 @@ class Attempt:
     def replayed(self, branch: Branch, position: str) -> bool:
         """Hand out a recorded outcome at once if it is the next and nobody else can run: replay without waiting."""
         replay = self.replay
-        if self.runnable == 1 and not self._deliveries and not replay.is_over and replay.order[replay.cursor] == position:
+        if (
+            self.runnable == 1
+            and not self._deliveries
+            and not replay.is_over
+            and replay.order[replay.cursor] == position
+        ):
             replay.cursor += 1
             return True
         return False
@@ -268,8 +273,9 @@ class Attempt:
     @property
     def is_held(self) -> bool:
         """The run is paused, or a request stands in front of it: nothing new starts, no outcome is handed out."""
-        return self.stopping or (self.state.pause_at is not None or any(request.holds for request in self.state.requests)) and (
-            self.state.cancel != "cancelling"
+        return self.stopping or (
+            (self.state.pause_at is not None or any(request.holds for request in self.state.requests))
+            and (self.state.cancel != "cancelling")
         )
 
     def begin_step(self, branch: Branch, name: str) -> None:

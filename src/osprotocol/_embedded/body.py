@@ -108,7 +108,7 @@ class EmbeddedContext(Context):
         for operation in operations:
             if not asyncio.iscoroutine(operation):
                 raise WrongTaskError(f"ctx.gather with a {type(operation).__name__} that is no coroutine")
-        makes = [lambda operation=operation: operation for operation in operations]
+        makes = [_given(operation) for operation in operations]
         outcomes = await self._branches(branch, makes, None, return_exceptions)
         return tuple(outcomes)
 
@@ -176,7 +176,7 @@ class EmbeddedContext(Context):
             group.outcomes[number] = await make()
         except (BranchStopped, Unwind):
             pass
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the user's code may raise anything
             group.outcomes[number] = error
             if group.stops and group.failure is None and not isinstance(error, asyncio.CancelledError):
                 group.failure = error
@@ -218,9 +218,7 @@ class EmbeddedContext(Context):
 
     # -------------------------------------------------------------- children
 
-    async def run(
-        self, workflow: Workflow[Any, Any], input: Any = None, options: RunOptions | None = None
-    ) -> Any:
+    async def run(self, workflow: Workflow[Any, Any], input: Any = None, options: RunOptions | None = None) -> Any:
         attempt = self._attempt
         branch = attempt.enter("ctx.run")
         if attempt.state.depth + 1 > _limits.CHILD_DEPTH:
@@ -334,6 +332,10 @@ class EmbeddedContext(Context):
 
     def random(self) -> float:
         return derived_fraction(self._attempt.state.seed, self._attempt.enter("ctx.random").next_position())
+
+
+def _given(operation: Coroutine[Any, Any, Any]) -> Callable[[], Coroutine[Any, Any, Any]]:
+    return lambda: operation
 
 
 def _child_outcome(workflow: Workflow[Any, Any], position: str, value: Any) -> Any:

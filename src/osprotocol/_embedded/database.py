@@ -73,7 +73,8 @@ def check_platform() -> None:
     if version < _LEAST_SQLITE:
         needed = ".".join(map(str, _LEAST_SQLITE))
         raise EngineError(
-            f"SQLite {apsw.sqlite_lib_version()}", f"can lose commits of several processes; apsw with SQLite {needed}+ is needed"
+            f"SQLite {apsw.sqlite_lib_version()}",
+            f"can lose commits of several processes; apsw with SQLite {needed}+ is needed",
         )
 
 

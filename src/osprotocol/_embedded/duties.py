@@ -1,14 +1,16 @@
-"""What a connected process does from time to time: due timers, dead workers, other processes' commits, a sign of life."""
+"""What a connected process does from time to time: due timers, dead workers, others' commits, a sign of life."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +164,7 @@ class Membership:
     async def _bury_dead(self) -> None:
         for key, worker_id, seen_at, _ in self._store.rows("living_workers"):
             if key != self._worker.key and not locks.is_alive(self.folder, worker_id):
-                await self._writer.execute(lambda transaction, dead=(key, seen_at): bury(transaction, *dead, "dead"))
+                await self._writer.execute(partial(bury, key=key, last_seen=seen_at, status="dead"))
                 locks.remove(self.folder, worker_id)
 
     def _evicted(self) -> None:
@@ -183,10 +185,8 @@ class Membership:
             self._handle.cancel()
         key = self._worker.key
         if key is not None:
-            try:
+            with contextlib.suppress(OSProtocolError):  # the lock tells it too
                 await self._writer.execute(lambda transaction: bury(transaction, key, self._clock.now(), "stopped"))
-            except OSProtocolError:
-                pass  # the lock tells it too
         if self._lock is not None:
             self._lock.release()
 

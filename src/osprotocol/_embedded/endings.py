@@ -140,5 +140,3 @@ async def judge_timeout(worker: Worker, attempt: Attempt) -> None:
     if callback is not None:
         await worker.call_back(attempt.key, "on_timeout_callback", callback)
     attempt.timing_out = False
-
-

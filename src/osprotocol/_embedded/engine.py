@@ -21,6 +21,7 @@ from osprotocol._embedded.transaction import Change, LogRow, Transaction, event_
 from osprotocol._embedded.worker import Worker
 from osprotocol._embedded.writer import Writer
 from osprotocol._ids import Ids, derived_id
+from osprotocol._json import decode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.snapshot import request_of, snapshot_of
 from osprotocol._lifecycle.state import RequestState, RunState
@@ -47,7 +48,13 @@ class EmbeddedEngine:
     """Runs in one SQLite file. Make it with `open_engine`, on the event loop that will use it."""
 
     name = "embedded"
-    capabilities: Mapping[str, bool] = {"callbacks": True, "backup": True, "workers": True, "evict": True, "live_logs": True}
+    capabilities: Mapping[str, bool] = {
+        "callbacks": True,
+        "backup": True,
+        "workers": True,
+        "evict": True,
+        "live_logs": True,
+    }
 
     def __init__(
         self,
@@ -70,13 +77,13 @@ class EmbeddedEngine:
         self._everything: set[asyncio.Event] = set()
         self.store = Store(path, self.clock, durability, vfs)
         self.writer = Writer(self.store, self._on_group, lambda: self.worker.executing)
-        self.logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
+        self.run_logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
         self.worker = Worker(
             self.store,
             self.writer,
             self.clock,
             self.ids,
-            self.logs,
+            self.run_logs,
             concurrency=concurrency,
             linger_s=linger_ms / 1_000,
             options_by_run=self._options_by_run,
@@ -156,7 +163,7 @@ class EmbeddedEngine:
         """Why a run that could go on does not: nobody living knows its workflow."""
         if state.ready_at is None:
             return None
-        knows = [row for row in self.store.rows("living_workers") if state.workflow in listing.decode(row[3])]
+        knows = [row for row in self.store.rows("living_workers") if state.workflow in decode(row[3])]
         if knows:
             return None
         return f"no living worker knows workflow {state.workflow!r}; start one with 'osp worker'"
@@ -235,9 +242,7 @@ class EmbeddedEngine:
 
         return await self._commit(accept, listener, human=True)
 
-    async def _commit(
-        self, run: Callable[[Transaction], Change], listener: Listener | None, *, human: bool
-    ) -> Update:
+    async def _commit(self, run: Callable[[Transaction], Change], listener: Listener | None, *, human: bool) -> Update:
         def committed(change: Change) -> None:
             if listener is not None:
                 self._watch(change.state.key, listener)
@@ -302,7 +307,7 @@ class EmbeddedEngine:
             return dataclasses.replace(update, result=rows[0][0] if rows else None)
         return update
 
-    async def list(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
+    async def list_runs(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
         self._check_open()
         limit = listing.page_size(limit)
         sql, values = listing.select_runs(filter, limit, listing.read_cursor(cursor))
@@ -415,7 +420,7 @@ class EmbeddedEngine:
                 status=row[2],
                 started_at=to_datetime(row[3]),
                 seen_at=to_datetime(row[4]),
-                workflows=tuple(listing.decode(row[5])),
+                workflows=tuple(decode(row[5])),
                 runs=row[6],
             )
             for row in self.store.rows("all_workers", (_limits.PAGE_SIZE,))
@@ -438,7 +443,7 @@ class EmbeddedEngine:
         self.timers.stop()
         await self.worker.stop(_limits.SHUTDOWN_GRACE_MS / 1_000)
         await self.hooks.close()
-        self.logs.flush()
+        self.run_logs.flush()
         if self._membership is not None:
             await self._membership.leave()
         if self._watchdog is not None:

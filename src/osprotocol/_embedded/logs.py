@@ -51,8 +51,12 @@ class RunLogs:
             self._lines.pop(next(iter(self._lines)))
         if written == _limits.LOG_LINES_PER_RUN:
             level, fields = "warning", {}
-            message = f"log of run {run_id} is full (LOG_LINES_PER_RUN = {_limits.LOG_LINES_PER_RUN}); the rest is dropped"
-        text = message.encode("utf-8", "replace")[: _limits.LOG_LINE_BYTES].decode("utf-8", "ignore").replace("\x00", "␀")
+            message = (
+                f"log of run {run_id} is full (LOG_LINES_PER_RUN = {_limits.LOG_LINES_PER_RUN}); the rest is dropped"
+            )
+        text = (
+            message.encode("utf-8", "replace")[: _limits.LOG_LINE_BYTES].decode("utf-8", "ignore").replace("\x00", "␀")
+        )
         row = LogRow(run, self._clock.now(), level, text, attempt, step, _fields_text(fields))
         self._waiting.append(row)
         if not self._scheduled:
@@ -134,7 +138,6 @@ class _AsBefore(logging.Filter):
                 return True
             logger = logger.parent
         return False
-
 
 
 def install(level: int) -> Callable[[], None]:

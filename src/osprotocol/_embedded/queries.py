@@ -8,8 +8,24 @@ from importlib.resources import files
 from osprotocol._lifecycle.state import REQUEST_COLUMNS, RUN_COLUMNS
 
 _IMMUTABLE = frozenset(
-    ("key", "id", "workflow", "version", "judged", "parent", "parent_id", "position", "depth", "policy", "labels")
-    + ("idempotency_key", "input_digest", "origin", "seed", "created_at")
+    [
+        "key",
+        "id",
+        "workflow",
+        "version",
+        "judged",
+        "parent",
+        "parent_id",
+        "position",
+        "depth",
+        "policy",
+        "labels",
+        "idempotency_key",
+        "input_digest",
+        "origin",
+        "seed",
+        "created_at",
+    ]
 )
 MUTABLE_COLUMNS = tuple(column for column in RUN_COLUMNS if column not in _IMMUTABLE)
 

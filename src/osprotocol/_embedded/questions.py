@@ -142,9 +142,7 @@ async def _wait_for_answer(
         attempt.asking -= 1
 
 
-def _open(
-    transaction: Transaction, attempt: Attempt, command: Callable[[int], c.OpenRequest], digest: str
-) -> Any:
+def _open(transaction: Transaction, attempt: Attempt, command: Callable[[int], c.OpenRequest], digest: str) -> Any:
     asked = command(transaction.next_request_key())
     return transaction.apply(attempt.key, replace(asked, ask_digest=digest))
 
@@ -163,9 +161,7 @@ async def ask_attention(
     wait = Wait(loop=attempt.loop)
 
     def command(key: int) -> c.OpenRequest:
-        return c.OpenRequest(
-            attempt.epoch, key, "attention", position, prompt, text, shown_digest(prompt, text)
-        )
+        return c.OpenRequest(attempt.epoch, key, "attention", position, prompt, text, shown_digest(prompt, text))
 
     def answered() -> None:
         request = attempt.worker.request_at(attempt.key, position)

@@ -222,7 +222,9 @@ class Store:
     def _changed_since(self, connection: apsw.Connection, since: int) -> dict[int, Change]:
         events: dict[int, list[Event]] = {}
         while since < self.ids.journal:
-            rows = connection.execute(QUERIES["events_since"], (since, _FOREIGN_BATCH)).fetchall()
+            rows: list[tuple[Any, ...]] = connection.execute(
+                QUERIES["events_since"], (since, _FOREIGN_BATCH)
+            ).fetchall()
             if not rows:
                 break
             for _, run, *columns in rows:

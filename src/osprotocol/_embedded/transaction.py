@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -167,9 +167,13 @@ class Transaction:
                 events.append(event)
         return events + staged
 
+    def rows(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """The rows of a named query."""
+        return self.connection.execute(QUERIES[query], arguments).fetchall()
+
     def keys(self, query: str, *arguments: object) -> list[int]:
         """The first column of a named query's rows."""
-        return [row[0] for row in self.connection.execute(QUERIES[query], arguments)]
+        return [row[0] for row in self.rows(query, *arguments)]
 
     # ------------------------------------------------------------------ writing
 
@@ -261,17 +265,12 @@ class Transaction:
         first = self._ids.journal
         execute_many(
             QUERIES["append"],
-            [
-                (first + n, run, *event, checksum(run, event))
-                for n, (run, event) in enumerate(self._rows, 1)
-            ],
+            [(first + n, run, *event, checksum(run, event)) for n, (run, event) in enumerate(self._rows, 1)],
         )
         new = [state[:-1] for key, state in self._states.items() if key in self._new]
         if new:
             execute_many(QUERIES["insert_run"], new)
-        changed = [
-            (*_mutable_values(state), key) for key, state in self._states.items() if key not in self._new
-        ]
+        changed = [(*_mutable_values(state), key) for key, state in self._states.items() if key not in self._new]
         if changed:
             execute_many(QUERIES["update_run"], changed)
         if self._requests:

@@ -21,9 +21,7 @@ from osprotocol.protocol.run import RunStatus
 _PRUNE_AT_ONCE = 100
 
 
-def take_over(
-    transaction: Transaction, key: int, kind: str, after_step: str | None, new_id: str
-) -> Change:
+def take_over(transaction: Transaction, key: int, kind: str, after_step: str | None, new_id: str) -> Change:
     """Start a new run with part of another's journal.
 
     Raises:
@@ -99,7 +97,7 @@ def delete(transaction: Transaction, key: int) -> None:
     Raises:
         InvalidTransitionError: it, or a child of it, is not final.
     """
-    family = transaction.connection.execute(QUERIES["family"], (key,)).fetchall()
+    family = transaction.rows("family", key)
     for _, run_id, ended_at in family:
         if ended_at is None:
             raise InvalidTransitionError(run_id, "delete", "not final", "cancel it first")
@@ -111,8 +109,8 @@ def delete(transaction: Transaction, key: int) -> None:
 def prune(transaction: Transaction, before: int) -> int:
     """Remove some of the final runs that ended before an instant; gives how many, 0 when there are none left."""
     removed = 0
-    for key, _ in transaction.connection.execute(QUERIES["prunable"], (before, _PRUNE_AT_ONCE)).fetchall():
-        family = transaction.connection.execute(QUERIES["family"], (key,)).fetchall()
+    for key, _ in transaction.rows("prunable", before, _PRUNE_AT_ONCE):
+        family = transaction.rows("family", key)
         if all(ended_at is not None for _, _, ended_at in family):
             for member, _, _ in family:
                 _delete_rows(transaction, member)

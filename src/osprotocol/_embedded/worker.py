@@ -134,7 +134,9 @@ class Worker:
         transaction.claimed.append((decision.state, [*events, *decision.events]))
 
     def _quarantine(self, transaction: Transaction, key: int, problem: str) -> None:
-        prompt = f"The journal of this run is damaged ({problem}); nothing of it was executed. Cancel it, or restore a backup."
+        prompt = (
+            f"The journal of this run is damaged ({problem}); nothing was executed. Cancel it, or restore a backup."
+        )
         payload = encode({"reason": "damaged"})
         transaction.apply(
             key,

@@ -38,6 +38,7 @@ def payload_text(payload: Any, what: str) -> str | None:
     if payload is None:
         return None
     problem = find_problem(payload)
+    data = b""
     try:
         data = to_json(payload)
     except (PydanticSerializationError, ValueError) as error:
@@ -55,7 +56,7 @@ def check_prompt(prompt: str, what: str) -> str:
     Raises:
         InvalidOptionError: it is not text or empty. LimitExceededError: it is too long.
     """
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not str(prompt).strip():
         raise InvalidOptionError(what, "must be a text that people can read, not empty")
     if len(prompt) > _limits.TEXT_CHARACTERS:
         raise LimitExceededError(what, len(prompt), "TEXT_CHARACTERS", _limits.TEXT_CHARACTERS)
@@ -68,7 +69,12 @@ def shown_digest(prompt: str, payload: str | None) -> str:
 
 
 def approval_request(
-    key: int, epoch: int | None, position: str | None, message: str, config: ApprovalConfig, payload: str | None,
+    key: int,
+    epoch: int | None,
+    position: str | None,
+    message: str,
+    config: ApprovalConfig,
+    payload: str | None,
     on_reject: str = "return",
 ) -> c.OpenRequest:
     """The command that asks for an approval."""

@@ -96,7 +96,9 @@ class Change:
             retry_at=None if state.retry_at is None else state.retry_at + stood,
         )
 
-    def end(self, status: RunStatus, type: str, value: Any, *, text: str | None = None, error: str | None = None) -> None:
+    def end(
+        self, status: RunStatus, type: str, value: Any, *, text: str | None = None, error: str | None = None
+    ) -> None:
         """Make the run final: every open request closes, every living child is told."""
         state = self.state
         self.close_open_requests()

@@ -260,7 +260,17 @@ class TakeOver:
 
 
 AttemptCommand = (
-    Record | SetProgress | Yield | Activate | Complete | Fail | EndCancelled | PassTimeout | JudgeCancel | RefuseAnswer | Withdraw
+    Record
+    | SetProgress
+    | Yield
+    | Activate
+    | Complete
+    | Fail
+    | EndCancelled
+    | PassTimeout
+    | JudgeCancel
+    | RefuseAnswer
+    | Withdraw
 )
 Command = (
     AttemptCommand

@@ -50,9 +50,7 @@ def _apply(change: Change, command: c.Command) -> None:
         case c.SetProgress():
             change.fence(command.epoch)
             told = {"current": command.current, "total": command.total, "message": command.message}
-            change.set(
-                progress_current=command.current, progress_total=command.total, progress_message=command.message
-            )
+            change.set(progress_current=command.current, progress_total=command.total, progress_message=command.message)
             change.emit("run.progress", told)
         case c.Complete():
             ending.complete(change, command)
@@ -103,9 +101,7 @@ def _apply(change: Change, command: c.Command) -> None:
 
 
 def _event(number: int, now: int, entry: c.Entry) -> Event:
-    return Event(
-        number, now, entry.type, None, entry.position, entry.name, entry.digest, entry.started_at, entry.value
-    )
+    return Event(number, now, entry.type, None, entry.position, entry.name, entry.digest, entry.started_at, entry.value)
 
 
 def _start(command: c.Start, now: int) -> Decision:
@@ -216,9 +212,7 @@ def _record(state: RunState, command: c.Record, now: int) -> Decision:
 def _yield(change: Change, command: c.Yield) -> None:
     change.fence(command.epoch)
     state = change.state
-    change.set(
-        executing=False, wake=0 if command.seen >= state.wake else state.wake, wake_at=command.wake_at
-    )
+    change.set(executing=False, wake=0 if command.seen >= state.wake else state.wake, wake_at=command.wake_at)
     if command.release:
         change.set(owner=None)
         number = change.emit("run.parked", {"wakeAt": None if command.wake_at is None else to_iso(command.wake_at)})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any, cast
+
 from osprotocol._clock import to_datetime
 from osprotocol._json import decode
 from osprotocol._lifecycle.state import RequestState, RunState
@@ -9,7 +12,7 @@ from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import ErrorInfo, ExecutionProgress, Origin, RunSnapshot, Waiting
 
 
-def _moment(instant: int | None):  # type: ignore[no-untyped-def]
+def _moment(instant: int | None) -> datetime | None:
     return None if instant is None else to_datetime(instant)
 
 
@@ -19,7 +22,7 @@ def waiting_on(state: RunState) -> tuple[Waiting, ...]:
         return ()
     waits = [
         Waiting.model_construct(
-            kind=request.kind,
+            kind=cast(Any, request.kind),
             since=to_datetime(request.opened_at),
             who=tuple(decode(request.approvers)),
             until=_moment(request.expires_at),
@@ -46,9 +49,7 @@ def waiting_on(state: RunState) -> tuple[Waiting, ...]:
 
 def progress_of(state: RunState) -> ExecutionProgress:
     """How far the run says it is."""
-    return ExecutionProgress(
-        current=state.progress_current, total=state.progress_total, message=state.progress_message
-    )
+    return ExecutionProgress(current=state.progress_current, total=state.progress_total, message=state.progress_message)
 
 
 def snapshot_of(state: RunState, *, worker: str | None = None, stuck: str | None = None) -> RunSnapshot:
@@ -86,13 +87,13 @@ def request_of(state: RequestState, run_id: str, workflow: str) -> Request:
         id=state.id,
         run_id=run_id,
         workflow=workflow,
-        kind=state.kind,
-        status=state.status,
+        kind=cast(Any, state.kind),
+        status=cast(Any, state.status),
         prompt=state.prompt,
         payload=decode(state.payload),
         digest=state.digest,
         revision=state.revision,
-        schema_=decode(state.schema),
+        schema=decode(state.schema),
         approvers=tuple(decode(state.approvers)),
         required_approvals=state.required,
         reject_threshold=state.threshold,

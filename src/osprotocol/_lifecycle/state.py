@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from osprotocol.protocol.run import RunStatus
@@ -157,8 +158,8 @@ class Decision(NamedTuple):
 
     state: RunState
     events: list[Event]
-    requests: list[RequestState] = []
-    followups: list[Followup] = []
+    requests: Sequence[RequestState] = ()
+    followups: Sequence[Followup] = ()
     reply: Any = None
     error: Exception | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -35,7 +36,7 @@ class ApprovalConfig(Options):
         self,
         timeout_ms: int | timedelta | None = None,
         auto_approve_on_timeout: bool = False,
-        approvers: tuple[str, ...] | list[str] = (),
+        approvers: Sequence[str] = (),
         required_approvals: int = 1,
         reject_threshold: int = 1,
     ) -> None:

@@ -17,7 +17,7 @@ class Timeout(Options):
     Attributes:
         ms: milliseconds, or a timedelta. Counted from the attempt's start.
         on_timeout: ``fail`` ends the run `failed` (retries apply), ``cancel`` goes through the whole cancel flow,
-            ``continue`` only tells: log entry, event, callback, once an attempt. A step's timeout always fails the step.
+            ``continue`` only tells: log entry, event, callback, once an attempt. A step's timeout always fails it.
         clock: ``active`` counts the time in which the run is `in-progress` and stands still while people are waited
             for or the run is paused; ``wall`` counts all time.
         on_timeout_callback: called with no argument after the timeout is committed; not stored.
