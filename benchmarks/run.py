@@ -53,9 +53,9 @@ def main() -> int:
 
 
 def _text(facts: dict[str, str], results: Results, contenders: Sequence[str]) -> str:
-    lines = [f"{name}: {fact}  " for name, fact in facts.items()]
+    lines = [f"- {name}: {fact}" for name, fact in facts.items()]
     for contender, versions in results.environments.items():
-        lines.append(f"{contender}: {', '.join(f'{name} {version}' for name, version in versions.items())}  ")
+        lines.append(f"- {contender}: {', '.join(f'{name} {version}' for name, version in versions.items())}")
     parts = ["\n".join(lines), report.tables(results.medians(), contenders)]
     for title, by_contender in (("Cannot", results.notes), ("FAILED", results.failures)):
         parts += [

@@ -99,6 +99,7 @@ FIGURES = (
     ),
     Figure("fleet_runs", "runs waiting in the fleet", "fill_fleet", True),
     Figure("parked_bytes_per_run", "memory per waiting run, bytes", "fill_fleet", False, _at(1024, "≤ 1,024")),
+    Figure("parked_bytes_per_further_run", "the same, second half of the fleet", "fill_fleet", False),
     Figure("parked_idle_cpu_percent", "idle processor time, %", "fill_fleet", False, _at(0.5, "none (≤ 0.5)")),
     Figure("restart_ready_s", "restart: open → ready for votes, s", "restart_fleet", False, _at(0.3, "≤ 0.3")),
     Figure("restart_first_finished_s", "restart: open → first run voted and finished, s", "restart_fleet", False),

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import IO
 
 from workload.contender import Contender, UnsupportedError
 from workload.process import resident_bytes
@@ -103,18 +104,21 @@ async def votes_parked(contender: Contender, scale: Scale) -> Figures:
 async def fill_fleet(contender: Contender, scale: Scale, ids_file: Path) -> Figures:
     """Memory and idle processor time of a fleet of waiting runs. Their ids go to a file, not to memory."""
     await warm_up(contender, scale)
-    await _fill(contender, scale, ids_file, FLEET_WARM_UP_RUNS)
-    gc.collect()
-    resident_before = resident_bytes()
-    runs = await _fill(contender, scale, ids_file, scale.fleet_runs)
-    gc.collect()
-    resident_after = resident_bytes()
+    half_runs, half_limit_s = scale.fleet_runs // 2, scale.fleet_fill_limit_s / 2
+    with ids_file.open("w") as ids:
+        await _fill(contender, scale, ids, FLEET_WARM_UP_RUNS, half_limit_s)
+        empty_bytes = _settled_bytes()
+        first = await _fill(contender, scale, ids, half_runs, half_limit_s)
+        half_bytes = _settled_bytes()
+        second = await _fill(contender, scale, ids, half_runs, half_limit_s)
+        full_bytes = _settled_bytes()
     cpu_began, began = time.process_time(), time.perf_counter()
     await asyncio.sleep(scale.idle_s)
     idle = (time.process_time() - cpu_began) / (time.perf_counter() - began)
     return {
-        "fleet_runs": runs,
-        "parked_bytes_per_run": (resident_after - resident_before) / runs,
+        "fleet_runs": first + second,
+        "parked_bytes_per_run": (full_bytes - empty_bytes) / (first + second),
+        "parked_bytes_per_further_run": (full_bytes - half_bytes) / second,
         "parked_idle_cpu_percent": idle * 100,
     }
 
@@ -135,20 +139,27 @@ async def restart_fleet(contender: Contender, scale: Scale, ids_file: Path, open
     }
 
 
-async def _fill(contender: Contender, scale: Scale, ids_file: Path, count: int) -> int:
+async def _fill(contender: Contender, scale: Scale, ids: IO[str], count: int, limit_s: float) -> int:
     """Start runs that wait; let the contender unwind them, or become quiet if it keeps them."""
-    with ids_file.open("w") as ids:
+    begin = ids.tell()
 
-        async def ask() -> None:
-            ids.write(await contender.ask(linger=False) + "\n")
+    async def ask() -> None:
+        ids.write(await contender.ask(linger=False) + "\n")
 
-        runs, _ = await _closed_loop(ask, CONCURRENCY, count, scale.fleet_fill_limit_s)
+    runs, _ = await _closed_loop(ask, CONCURRENCY, count, limit_s)
+    ids.flush()
     if contender.can_park:
-        with ids_file.open() as ids:
-            await contender.park(line.rstrip() for line in ids)
+        with open(ids.name) as started:
+            started.seek(begin)
+            await contender.park(line.rstrip() for line in started)
     else:
         await asyncio.sleep(scale.settle_s)
     return runs
+
+
+def _settled_bytes() -> int:
+    gc.collect()
+    return resident_bytes()
 
 
 async def _timed_vote_ms(contender: Contender, run_id: str) -> float:

@@ -17,8 +17,12 @@ _ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9_<][A-Za-z0-9_.:<>\-]*\Z")
 
 
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+
+
 def _base32(number: int, characters: int) -> str:
-    return "".join(_ALPHABET[number >> 5 * i & 31] for i in range(characters - 1, -1, -1))
+    pairs = [_PAIRS[number >> shift & 1_023] for shift in range(10 * ((characters - 1) // 2), -1, -10)]
+    return "".join(pairs)[-characters:]
 
 
 class Ids:

@@ -209,13 +209,19 @@ class CurrentStep(ABC):
 
     Attributes:
         attempt: number of the current try of the step, from 1.
-        idempotency_key: the same on every try of that step in that run; give it to receivers that honour one.
-        cancelled: set when the step's run is cancelled or its time is up; usable from a thread.
     """
 
     attempt: int
-    idempotency_key: str
-    cancelled: threading.Event
+
+    @property
+    @abstractmethod
+    def idempotency_key(self) -> str:
+        """The same on every try of that step in that run; for receivers that honour such a key."""
+
+    @property
+    @abstractmethod
+    def cancelled(self) -> threading.Event:
+        """Set when the step's run is cancelled or its time is up; usable from a thread."""
 
     @abstractmethod
     def report_progress(self, current: int, total: int = 0, message: str | None = None) -> None:

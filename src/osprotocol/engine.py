@@ -54,6 +54,10 @@ class RequestFilter:
     run_id: str | None = None
 
 
+def _no_events() -> Sequence[Event]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """Where a run stands now, and what happened since the update before.
@@ -62,6 +66,7 @@ class Update:
         read: makes the whole snapshot; called only by those who want it.
         result: JSON of the result, when the run is completed and this update is about that.
         requests: makes the open requests.
+        events: makes what happened since the update before.
         reply: what a command answered: the request, for those about one.
     """
 
@@ -69,7 +74,7 @@ class Update:
     status: RunStatus
     read: Callable[[], RunSnapshot]
     requests: Callable[[], list[Request]]
-    events: Sequence[Event] = ()
+    events: Callable[[], Sequence[Event]] = _no_events
     result: str | None = None
     reply: Any = None
 

@@ -46,6 +46,9 @@ def operating_system_user() -> str:
         return "unknown"
 
 
+_NO_OPTIONS = RunOptions()
+
+
 class Run(Generic[O]):
     """A configured run. Nothing is stored before `start()`.
 
@@ -58,7 +61,7 @@ class Run(Generic[O]):
         self, workflow: Workflow[Any, O], data: bytes, options: RunOptions | None = None, engine: Engine | None = None
     ) -> None:
         self.workflow = workflow
-        self.options = options or RunOptions()
+        self.options = options or _NO_OPTIONS
         self._data = data
         self._engine = engine
         self._execution: Execution[O] | None = None
@@ -315,7 +318,7 @@ class Execution(Generic[O]):
             reply = await self._execute(command)
             while reply == "asked":
                 update = await queue.get()
-                types = [event.type for event in update.events if event.type in _FINAL_EVENTS]
+                types = [event.type for event in update.events() if event.type in _FINAL_EVENTS]
                 if "run.cancel-vetoed" in types:
                     raise CancelVetoedError(self.id)
                 if update.status in (RunStatus.COMPLETED, RunStatus.FAILED):

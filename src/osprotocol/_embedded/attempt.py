@@ -100,6 +100,7 @@ class Attempt:
         self.judging = False
         self.timing_out = False
         self.stopping = False
+        self._stood = _stands_before(state)
         self.positions = set(replay.recorded)
         self.seen = state.event
         self.executing = True
@@ -121,32 +122,29 @@ class Attempt:
 
     def start(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Begin to run the workflow's code."""
-        self.root = self.spawn(make(), "", None, None, self.worker.attempt_ended(self))
+        self.root = self.spawn(make(), "", None, None)
 
-    def spawn(
-        self,
-        coroutine: Coroutine[Any, Any, Any],
-        prefix: str,
-        parent: Branch | None,
-        group: Any,
-        ended: Callable[[asyncio.Task[Any]], None] | None = None,
-    ) -> Branch:
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], prefix: str, parent: Branch | None, group: Any) -> Branch:
         """A new branch whose operations have positions that begin with `prefix`."""
         branch = Branch(prefix, parent, group)
         self.runnable += 1
 
-        async def main() -> Any:
+        async def main() -> None:
+            result, error = None, None
             try:
-                return await Drive(coroutine, self, branch)
+                result = await Drive(coroutine, self, branch)
+            except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises ends its attempt
+                error = raised
             finally:
                 coroutine.close()
                 self._leave(branch)
+            if group is None:
+                # Not in a callback of the task: what the code returned shares a commit with its last step.
+                self.worker.attempt_ended(self, error, result)
 
-        task = self.loop.create_task(main(), name=f"osprotocol-{self.id}-{prefix}")
+        task = self.loop.create_task(main())
         branch.task = task
         self.branches[task] = branch
-        if ended is not None:
-            task.add_done_callback(ended)
         return branch
 
     def _leave(self, branch: Branch) -> None:
@@ -273,10 +271,7 @@ class Attempt:
     @property
     def is_held(self) -> bool:
         """The run is paused, or a request stands in front of it: nothing new starts, no outcome is handed out."""
-        return self.stopping or (
-            (self.state.pause_at is not None or any(request.holds for request in self.state.requests))
-            and (self.state.cancel != "cancelling")
-        )
+        return self.stopping or self._stood
 
     def begin_step(self, branch: Branch, name: str) -> None:
         """The branch executes a step now: its code stands still meanwhile, the others may go on."""
@@ -569,7 +564,8 @@ class Attempt:
             return transaction.apply(key, command)
 
         self._put(ask)
-        self.leave(None)
+        if not self.unwinding:
+            self.leave(None)
 
     # -------------------------------------------------------------- notification
 
@@ -588,7 +584,8 @@ class Attempt:
                 self._answer(event.name)
             if event.number == state.wake:
                 self.seen = event.number
-        if _stood(before) and not _stood(state):
+        stood, self._stood = self._stood, _stands_before(state)
+        if stood and not self._stood:
             self._shift_timers(state.paused_us - before.paused_us)
         if state.cancel == "asked" and not self.judging:
             self.judging = True
@@ -602,8 +599,10 @@ class Attempt:
             handler()
 
 
-def _stood(state: RunState) -> bool:
-    return state.pause_at is not None or any(request.holds for request in state.requests)
+def _stands_before(state: RunState) -> bool:
+    """Whether a pause or a request holds the run; a cancel goes past both."""
+    held = state.pause_at is not None or any(request.holds for request in state.requests)
+    return held and state.cancel != "cancelling"
 
 
 def _name_of(awaited: Any) -> str:

@@ -30,9 +30,9 @@ from osprotocol.workflow import known_workflows
 
 _DUE_AT_ONCE = 500
 _OTHERS_DUE_US = US_PER_S
-_TAKEOVER_S = 0.25
+_TAKEOVER_S = 0.5
 _LIFE_SIGN_US = 2 * US_PER_S
-_POLL_S = 0.03
+_POLL_S = 0.045
 
 
 class DueTimers:
@@ -199,8 +199,7 @@ def bury(transaction: Transaction, key: int, last_seen: int, status: str) -> int
     transaction.connection.execute(QUERIES["end_worker"], (key, status))
     held = transaction.keys("owned_runs", key)
     for run in held:
-        state = transaction.state(run)
-        worked = max(last_seen, state.updated_at)
+        worked = max(last_seen, transaction.connection.execute(QUERIES["last_at"], (run,)).get)
         transaction.apply(run, c.WorkerDied(key, worked, transaction.next_request_key()))
         transaction.keep()
     return len(held)

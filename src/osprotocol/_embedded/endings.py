@@ -26,33 +26,38 @@ if TYPE_CHECKING:
     from osprotocol._embedded.worker import Worker
 
 
-async def end_attempt(worker: Worker, attempt: Attempt, error: BaseException | None, result: Any) -> None:
-    """The code returned or raised by itself."""
+def end_with_result(worker: Worker, attempt: Attempt, result: Any) -> None:
+    """The code returned."""
+    replay = attempt.replay
+    if attempt.cancel_delivered:
+        finish(worker, attempt, c.EndCancelled(attempt.epoch))
+        return
+    if not replay.is_over and replay.order[replay.cursor] in replay.recorded:
+        position = replay.order[replay.cursor]
+        attempt.mismatch(position, replay.recorded[position], "nothing: it returned")
+        return
+    try:
+        text = attempt.workflow.output.dump(result)[0].decode()
+    except OSProtocolError as unfit:
+        worker.spawn(end_with_error(worker, attempt, unfit))
+    else:
+        finish(worker, attempt, c.Complete(attempt.epoch, text))
+
+
+async def end_with_error(worker: Worker, attempt: Attempt, error: BaseException) -> None:
+    """The code raised."""
     command: c.Command
-    if error is None and not attempt.replay.is_over and not attempt.cancel_delivered:
-        position = attempt.replay.order[attempt.replay.cursor]
-        recorded = attempt.replay.recorded.get(position)
-        if recorded is not None:
-            attempt.unwinding = False
-            attempt.mismatch(position, recorded, "nothing: it returned")
-            return
     if attempt.cancel_delivered:
         command = c.EndCancelled(attempt.epoch)
-    elif error is None:
-        try:
-            command = c.Complete(attempt.epoch, attempt.workflow.output.dump(result)[0].decode())
-        except OSProtocolError as unfit:
-            command = await failure(worker, attempt, unfit)
     elif isinstance(error, ApprovalRejectedError):
         command = c.EndCancelled(attempt.epoch, error.reason or f"approval {error.outcome}", None)
     elif isinstance(error, Unwind):
         return  # the store failed, or the run is no longer ours
     elif isinstance(error, Exception):
         command = await failure(worker, attempt, error)
-    elif isinstance(error, asyncio.CancelledError):
-        command = await failure(worker, attempt, RuntimeError(f"the workflow cancelled itself: {error}"))
     else:
-        command = await failure(worker, attempt, RuntimeError(f"the workflow raised {type(error).__name__}: {error}"))
+        raised = RuntimeError(f"the workflow raised {type(error).__name__}: {error}")
+        command = await failure(worker, attempt, raised)
     finish(worker, attempt, command)
 
 

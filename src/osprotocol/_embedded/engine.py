@@ -147,9 +147,14 @@ class EmbeddedEngine:
         result = None
         if state.status is RunStatus.COMPLETED:
             result = next((event.value for event in change.events if event.type == "run.completed"), None)
-        events = [listing.wire_event(state.id, 0, event) for event in change.events] if reply is None else ()
         return Update(
-            state.id, state.status, lambda: self._snapshot(state), lambda: _open_requests(state), events, result, reply
+            state.id,
+            state.status,
+            lambda: self._snapshot(state),
+            lambda: _open_requests(state),
+            lambda: [listing.wire_event(state.id, 0, event) for event in change.events],
+            result,
+            reply,
         )
 
     def _snapshot(self, state: RunState) -> RunSnapshot:
@@ -388,7 +393,7 @@ class EmbeddedEngine:
         return found
 
     async def settled(self, run_id: str) -> None:
-        await self.hooks.settled(self._find(run_id).key)
+        await self.hooks.settled(run_id)
 
     # ------------------------------------------------------------------- upkeep
 

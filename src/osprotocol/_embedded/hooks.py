@@ -34,12 +34,12 @@ class Hooks:
     def __init__(self, worker: Worker, options_by_run: dict[str, RunOptions]) -> None:
         self._worker = worker
         self._options_by_run = options_by_run
-        self._queues: dict[int, deque[tuple[RunOptions, bool, RunState, Event]]] = {}
-        self._runners: dict[int, asyncio.Task[None]] = {}
+        self._queues: dict[str, deque[tuple[RunOptions, bool, RunState, Event]]] = {}
+        self._runners: dict[str, asyncio.Task[None]] = {}
 
     def on_changes(self, changes: dict[int, Change]) -> None:
         """Queue what the committed changes call for."""
-        for key, change in changes.items():
+        for change in changes.values():
             given = self._options_by_run.get(change.state.id)
             defined = _functions_of(known_workflows().get(change.state.workflow))
             if given is None and defined is None:
@@ -48,21 +48,22 @@ class Hooks:
                 if event.status is None:
                     continue
                 if given is not None:
-                    self._queue(key, given, False, change.state, event)
+                    self._queue(given, False, change.state, event)
                 if defined is not None:
-                    self._queue(key, defined, True, change.state, event)
+                    self._queue(defined, True, change.state, event)
             if change.state.is_final and given is not None:
                 # The functions' last call is queued; nothing of this run comes after it.
                 self._options_by_run.pop(change.state.id, None)
 
-    def _queue(self, key: int, options: RunOptions, shared: bool, state: RunState, event: Event) -> None:
+    def _queue(self, options: RunOptions, shared: bool, state: RunState, event: Event) -> None:
+        key = state.id
         self._queues.setdefault(key, deque()).append((options, shared, state, event))
         if key not in self._runners:
             self._runners[key] = asyncio.get_running_loop().create_task(self._run(key))
 
-    async def settled(self, key: int) -> None:
+    async def settled(self, run_id: str) -> None:
         """Wait until everything queued for a run has been called."""
-        runner = self._runners.get(key)
+        runner = self._runners.get(run_id)
         if runner is not None and runner is not asyncio.current_task():
             await asyncio.shield(runner)
 
@@ -73,15 +74,15 @@ class Hooks:
         for runner in self._runners.values():
             runner.cancel()
 
-    async def _run(self, key: int) -> None:
+    async def _run(self, key: str) -> None:
         queue = self._queues[key]
         try:
             while queue:
                 options, shared, state, event = queue.popleft()
-                if shared and not await self._claim(key, event.number):
+                if shared and not await self._claim(state.key, event.number):
                     continue
                 for name, function, args in _calls(options, state, event):
-                    await self._worker.call_back(key, name, function, *args)
+                    await self._worker.call_back(state.key, name, function, *args)
         finally:
             del self._queues[key], self._runners[key]
 

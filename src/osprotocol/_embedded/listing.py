@@ -6,19 +6,20 @@ from typing import Any
 
 from osprotocol import _limits
 from osprotocol._clock import from_datetime, to_datetime
+from osprotocol._embedded.queries import runs_now
 from osprotocol._embedded.replay import BEGINNINGS, CANCEL, COMPLETIONS
 from osprotocol._embedded.store import Store
 from osprotocol._json import decode
 from osprotocol._lifecycle.people import identity
 from osprotocol._lifecycle.snapshot import request_of
-from osprotocol._lifecycle.state import REQUEST_COLUMNS, RUN_COLUMNS, Event, RequestState
+from osprotocol._lifecycle.state import REQUEST_COLUMNS, Event, RequestState
 from osprotocol.engine import Filter, RequestFilter
 from osprotocol.errors import InvalidOptionError
 from osprotocol.protocol import events as wire
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import ErrorInfo
 
-_RUNS = ", ".join(f"r.{column}" for column in RUN_COLUMNS)
+_RUNS = runs_now("r")
 _REQUESTS = ", ".join(f"q.{column}" for column in REQUEST_COLUMNS)
 
 

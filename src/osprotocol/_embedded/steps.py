@@ -27,14 +27,24 @@ _US_PER_MS = 1_000
 class _Current(CurrentStep):
     """What `current_step()` gives."""
 
-    __slots__ = ("_attempt", "_name", "attempt", "cancelled", "idempotency_key")
+    __slots__ = ("_attempt", "_cancelled", "_name", "_position", "attempt")
 
     def __init__(self, attempt: Attempt, name: str, position: str, number: int) -> None:
         self._attempt = attempt
         self._name = name
         self.attempt = number
-        self.idempotency_key = f"{attempt.id}:{position}"
-        self.cancelled = threading.Event()
+        self._position = position
+        self._cancelled: threading.Event | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self._attempt.id}:{self._position}"
+
+    @property
+    def cancelled(self) -> threading.Event:
+        if self._cancelled is None:
+            self._cancelled = threading.Event()
+        return self._cancelled
 
     def report_progress(self, current: int, total: int = 0, message: str | None = None) -> None:
         attempt = self._attempt

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from osprotocol._embedded.queries import MUTABLE_COLUMNS, QUERIES
-from osprotocol._lifecycle.commands import Command
+from osprotocol._lifecycle.commands import Command, Record
 from osprotocol._lifecycle.decide import decide
 from osprotocol._lifecycle.state import RUN_COLUMNS, Decision, Event, RequestState, RunState
 from osprotocol.errors import CorruptDatabaseError, RunNotFoundError
@@ -87,6 +87,7 @@ class Transaction:
         self._requests: dict[int, RequestState] = {}
         self._logs: list[LogRow] = []
         self._new: set[int] = set()
+        self._rewritten: set[int] = set()
         self._staged: dict[int, RunState] = {}
         self._staged_rows: list[tuple[int, Event]] = []
         self._staged_requests: list[RequestState] = []
@@ -195,7 +196,7 @@ class Transaction:
         """
         state = None if key is None else self.state(key, request_id)
         decision = decide(state, command, self.now)
-        self._stage(decision)
+        self._stage(decision, light=isinstance(command, Record) and state is not None and not state.deaths)
         pending = [(decision.state, followup) for followup in decision.followups]
         while pending:
             source, followup = pending.pop(0)
@@ -217,8 +218,10 @@ class Transaction:
         ]
         return [key for key in dict.fromkeys((*stored, *fresh)) if not self.state(key).is_final]
 
-    def _stage(self, decision: Decision) -> None:
+    def _stage(self, decision: Decision, light: bool = False) -> None:
         state = decision.state
+        if not light:
+            self._rewritten.add(state.key)
         if state.event == len(decision.events) and state.key not in self._new:
             self._staged_new.append(state.key)
         self._staged[state.key] = state
@@ -270,7 +273,11 @@ class Transaction:
         new = [state[:-1] for key, state in self._states.items() if key in self._new]
         if new:
             execute_many(QUERIES["insert_run"], new)
-        changed = [(*_mutable_values(state), key) for key, state in self._states.items() if key not in self._new]
+        changed = [
+            (*_mutable_values(state), key)
+            for key, state in self._states.items()
+            if key in self._rewritten and key not in self._new
+        ]
         if changed:
             execute_many(QUERIES["update_run"], changed)
         if self._requests:

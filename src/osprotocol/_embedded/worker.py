@@ -33,6 +33,8 @@ from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.workflow import Workflow, find_workflow, known_workflows
 
+_NO_OPTIONS = RunOptions()
+
 
 class Worker:
     """Executes runs of the workflows that this process knows.
@@ -206,22 +208,17 @@ class Worker:
 
     # -------------------------------------------------- what an attempt tells us
 
-    def attempt_ended(self, attempt: Attempt) -> Callable[[asyncio.Task[Any]], None]:
-        """The callback for the end of an attempt's code."""
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            self.attempts.pop(attempt.key, None) if self.attempts.get(attempt.key) is attempt else None
-            error = None if task.cancelled() else task.exception()
-            if attempt.unwinding:
-                self._room(attempt)
-                return
+    def attempt_ended(self, attempt: Attempt, error: BaseException | None, result: Any) -> None:
+        """The code of an attempt returned or raised."""
+        if self.attempts.get(attempt.key) is attempt:
+            del self.attempts[attempt.key]
+        if not attempt.unwinding:
             attempt.unwinding = True
-            self._room(attempt)
-            if task.cancelled():
-                error = asyncio.CancelledError()
-            self.spawn(endings.end_attempt(self, attempt, error, None if error is not None else task.result()))
-
-        return ended
+            if error is not None:
+                self.spawn(endings.end_with_error(self, attempt, error))
+            else:
+                endings.end_with_result(self, attempt, result)
+        self._room(attempt)
 
     def _room(self, attempt: Attempt) -> None:
         if attempt not in self._lingering:
@@ -315,14 +312,8 @@ class Worker:
 
     def start_command(self, workflow: Workflow[Any, Any], data: bytes, options: RunOptions | None) -> c.Start:
         """The command that starts a run, with a new id."""
-        options = options or RunOptions()
-        default = workflow.options
-        effective = RunOptions(
-            timeout=options.timeout or default.timeout,
-            retry=options.retry or default.retry,
-            cancel=options.cancel or default.cancel,
-        )
-        cancel = effective.cancel
+        options, default = options or _NO_OPTIONS, workflow.options
+        cancel = options.cancel or default.cancel
         return c.Start(
             key=0,
             id=self.ids.run_id(self.clock.now()),
@@ -330,8 +321,8 @@ class Worker:
             version=workflow.version,
             input=data.decode(),
             input_digest=digest(data),
-            policy=policy_text(effective),
-            labels=encode({**default.labels, **options.labels}),
+            policy=policy_text(options.timeout or default.timeout, options.retry or default.retry, cancel),
+            labels=encode({**default.labels, **options.labels}) if options.labels or default.labels else "{}",
             idempotency_key=options.idempotency_key,
             judged=cancel is not None and cancel.before_cancel is not None,
         )

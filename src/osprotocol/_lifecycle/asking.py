@@ -11,6 +11,7 @@ from osprotocol import _limits
 from osprotocol._json import canonical, decode, encode, find_problem
 from osprotocol._json import digest as digest_of
 from osprotocol._lifecycle import commands as c
+from osprotocol._lifecycle.people import identity
 from osprotocol.errors import InvalidOptionError, InvalidValueError, LimitExceededError
 from osprotocol.protocol.approval import Approval, ApprovalConfig
 from osprotocol.protocol.request import Request
@@ -22,10 +23,11 @@ def check_config(config: ApprovalConfig) -> None:
     Raises:
         InvalidOptionError: it needs more approvals than there are approvers.
     """
-    if config.approvers and config.required_approvals > len(config.approvers):
+    people = {identity(name) for name in config.approvers}
+    if people and config.required_approvals > len(people):
         raise InvalidOptionError(
             "ApprovalConfig.required_approvals",
-            f"{config.required_approvals} approvals can never come from {len(config.approvers)} approvers",
+            f"{config.required_approvals} approvals can never come from {len(people)} approvers",
         )
 
 

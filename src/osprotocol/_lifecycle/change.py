@@ -26,7 +26,8 @@ class Change:
     """One command's changes to one run, under construction."""
 
     def __init__(self, state: RunState, now: int, before: RunState | None) -> None:
-        self.state = state
+        self._state = state
+        self._fields: dict[str, Any] = {}
         self.now = now
         self.before = before
         self.events: list[Event] = []
@@ -39,8 +40,16 @@ class Change:
     def policy(self) -> Policy:
         return parse_policy(self.state.policy)
 
+    @property
+    def state(self) -> RunState:
+        """The run as changed so far."""
+        if self._fields:
+            self._state = self._state._replace(**self._fields)
+            self._fields = {}
+        return self._state
+
     def set(self, **fields: Any) -> None:
-        self.state = self.state._replace(**fields)
+        self._fields.update(fields)
 
     def emit(self, type: str, value: Any = None, position: str | None = None, name: str | None = None) -> int:
         """Add an event and give its number. `value` is plain data."""
@@ -77,9 +86,9 @@ class Change:
         """Refuse what an attempt writes that no longer owns the run.
 
         Raises:
-            FencedError: the run has another epoch or is final.
+            FencedError: the run has another epoch, no owner (given back, taken away, final).
         """
-        if epoch != self.state.epoch or self.state.is_final:
+        if epoch != self.state.epoch or self.state.owner is None:
             raise FencedError(self.state.id)
 
     def clear_pause(self) -> None:
@@ -129,45 +138,52 @@ class Change:
 
     def decision(self) -> Decision:
         """Settle what is derived and give the decision."""
-        state = self.state._replace(event=self.state.event + len(self.events), updated_at=self.now)
-        if not state.is_final and state.pause_at is not None and state.pause_settled_at is None and not state.executing:
-            state = state._replace(pause_settled_at=self.now)
-            if self.events and self.events[-1].type == "run.paused":
-                pass  # settled with the pause itself; one event tells both
-            else:
-                state = self._append(state, Event(state.event + 1, self.now, "run.pause-settled"))
+        if self.before is not None and self.before.is_final and not self.events:
+            return Decision(self.before, [], [], [], self.reply, self.error)
+        state = self.state
+        if (
+            state.pause_at is not None
+            and state.pause_settled_at is None
+            and not state.executing
+            and state.ended_at is None
+        ):
+            self.set(pause_settled_at=self.now)
+            # An event of its own, unless the pause settles where it was asked for: one event tells both.
+            if not self.events or self.events[-1].type != "run.paused":
+                self.emit("run.pause-settled")
+            state = self.state
         held = state.is_held
-        if not state.is_final:
-            state = self._settle_status(state, held)
-        state = _settle_clock(state, self.now)
-        ready = _is_ready(state, held)
-        state = state._replace(
-            ready_at=(state.ready_at or self.now) if ready else None,
-            due_at=_due_at(state, held),
+        status = state.status if state.ended_at is not None else _status(state, held)
+        if status is not state.status:
+            self._tell_status(status)
+        active_us, active_since = _active(state, status, self.now)
+        self.set(
+            status=status,
+            event=state.event + len(self.events),
+            active_us=active_us,
+            active_since=active_since,
+            ready_at=(state.ready_at or self.now) if _is_ready(state, held) else None,
+            updated_at=self.now,
         )
+        state = self.state
+        state = state._replace(due_at=_due_at(state, held))
         if state.parent is not None:
-            was, now_is = category(self.before), category(state)
-            if was != now_is:
-                from osprotocol._lifecycle.commands import ChildChanged
-
-                change = ChildChanged(state.id, state.position or "", was, now_is)
-                self.followups.append(Followup("parent", change))
+            self._tell_parent(state)
         return Decision(state, self.events, self.requests, self.followups, self.reply, self.error)
 
-    def _append(self, state: RunState, event: Event) -> RunState:
-        self.events.append(event)
-        return state._replace(event=event.number)
+    def _tell_status(self, status: RunStatus) -> None:
+        """A change of status is always seen in an event: the last one of this decision, or one of its own."""
+        if not self.events or self.events[-1].status is not None:
+            self.emit("run.status")
+        self.events[-1] = self.events[-1]._replace(status=status)
 
-    def _settle_status(self, state: RunState, held: bool) -> RunState:
-        status = _status(state, held)
-        if status is state.status:
-            return state
-        state = state._replace(status=status)
-        # A change of status is always seen in an event: the last one of this decision, or one of its own.
-        if self.events and self.events[-1].status is None:
-            self.events[-1] = self.events[-1]._replace(status=status)
-            return state
-        return self._append(state, Event(state.event + 1, self.now, "run.status", status))
+    def _tell_parent(self, state: RunState) -> None:
+        was, now_is = category(self.before), category(state)
+        if was != now_is:
+            from osprotocol._lifecycle.commands import ChildChanged
+
+            change = ChildChanged(state.id, state.position or "", was, now_is)
+            self.followups.append(Followup("parent", change))
 
 
 def _status(state: RunState, held: bool) -> RunStatus:
@@ -180,19 +196,19 @@ def _status(state: RunState, held: bool) -> RunStatus:
     return RunStatus.IN_PROGRESS
 
 
-def _settle_clock(state: RunState, now: int) -> RunState:
+def _active(state: RunState, status: RunStatus, now: int) -> tuple[int, int | None]:
+    """The attempt's time on the active clock, and since when that clock runs."""
     counting = (
-        state.status is RunStatus.IN_PROGRESS
+        status is RunStatus.IN_PROGRESS
         and state.attempt_at is not None
         and not (state.owner is None and state.wake)
         and state.pause_settled_at is None
     )
-    if counting and state.active_since is None:
-        return state._replace(active_since=now)
-    if not counting and state.active_since is not None:
-        spent = max(0, now - state.active_since)
-        return state._replace(active_us=state.active_us + spent, active_since=None)
-    return state
+    if state.active_since is None:
+        return state.active_us, now if counting else None
+    if counting:
+        return state.active_us, state.active_since
+    return state.active_us + max(0, now - state.active_since), None
 
 
 def _is_ready(state: RunState, held: bool) -> bool:
@@ -200,7 +216,8 @@ def _is_ready(state: RunState, held: bool) -> bool:
         return False
     if state.cancel != "none":
         return True
-    return not held and (state.wake > 0 or state.attempt == 0)
+    # An answer or a child's end does not shorten the delay before a retry.
+    return not held and state.retry_at is None and (state.wake > 0 or state.attempt == 0)
 
 
 def timeout_at(state: RunState) -> int | None:

@@ -91,6 +91,8 @@ def _apply(change: Change, command: c.Command) -> None:
             change.emit(command.type, None, command.position, command.name)
             change.events[-1] = change.events[-1]._replace(value=command.value)
         case c.TakeOver():
+            if change.state.attempt or change.state.is_final:
+                raise change.refuse("take over a journal", "only a run that has not begun can")
             for entry in command.entries:
                 number = change.state.event + len(change.events) + 1
                 change.events.append(_event(number, change.now, entry))
@@ -187,7 +189,7 @@ def _claim(change: Change, command: c.Claim) -> None:
 
 
 def _record(state: RunState, command: c.Record, now: int) -> Decision:
-    if command.epoch != state.epoch or state.is_final:
+    if command.epoch != state.epoch or state.owner is None:
         late = [entry for entry in command.entries if entry.type.startswith("step.") and entry.value is not None]
         if not late:
             raise FencedError(state.id)
@@ -251,9 +253,13 @@ def _tell_children(change: Change, command: c.Command) -> None:
 
 def _timer_due(change: Change) -> None:
     now = change.now
-    for request in change.state.requests:
-        if request.is_open and request.expires_at is not None and now >= request.expires_at:
-            people.expire(change, request)
+    while True:
+        # One after the other from the state as it then is: what closes a gate may close the others too.
+        due = [one for one in change.state.requests if one.is_open and one.expires_at is not None]
+        expired = [one for one in due if now >= (one.expires_at or 0)]
+        if not expired:
+            break
+        people.expire(change, expired[0])
     state = change.state
     if state.is_final:
         return
@@ -301,8 +307,14 @@ def _worker_died(change: Change, command: c.WorkerDied) -> None:
 
 def _child_changed(change: Change, command: c.ChildChanged) -> None:
     state = change.state
+    if state.is_final:
+        return
     moving = state.children_moving + (command.after == "moving") - (command.before == "moving")
     waiting = state.children_waiting + (command.after == "waiting") - (command.before == "waiting")
     change.set(children_moving=max(0, moving), children_waiting=max(0, waiting))
-    if command.after == "ended" and not state.is_final:
-        change.wake(change.emit("child.ended", {"runId": command.child_id}, name=command.position))
+    told = {"runId": command.child_id}
+    if command.after == "ended":
+        change.wake(change.emit("child.ended", told, name=command.position))
+    elif command.before:
+        # The worker that holds this run may be another process, which notices a changed row by its event.
+        change.emit(f"child.{command.after}", told, name=command.position)

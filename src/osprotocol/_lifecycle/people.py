@@ -9,7 +9,7 @@ from osprotocol import _limits
 from osprotocol._clock import to_iso
 from osprotocol._json import decode, encode
 from osprotocol._lifecycle.change import Change
-from osprotocol._lifecycle.commands import OpenRequest, RefuseAnswer, Respond, Vote
+from osprotocol._lifecycle.commands import Cancel, OpenRequest, RefuseAnswer, Respond, Vote
 from osprotocol._lifecycle.schema import problems_in
 from osprotocol._lifecycle.state import RequestState
 from osprotocol.errors import (
@@ -40,10 +40,11 @@ def open_request(change: Change, command: OpenRequest) -> None:
         change.fence(command.epoch)
     if state.is_final or state.cancel != "none":
         raise change.refuse(f"ask for {command.kind}", "nobody is asked by a run that ends")
-    if command.approvers and command.required > len(command.approvers):
+    people = {identity(name) for name in command.approvers}
+    if people and command.required > len(people):
         raise InvalidOptionError(
             "ApprovalConfig.required_approvals",
-            f"{command.required} approvals can never come from {len(command.approvers)} approvers",
+            f"{command.required} approvals can never come from {len(people)} approvers",
         )
     if state.open_requests >= _limits.OPEN_REQUESTS_PER_RUN:
         raise LimitExceededError(
@@ -159,7 +160,7 @@ def vote(change: Change, command: Vote) -> None:
     )
     approvals = sum(response["approved"] for response in responses)
     rejections = len(responses) - approvals
-    approvers = decode(request.approvers)
+    approvers = {identity(name) for name in decode(request.approvers)}
     unreachable = bool(approvers) and len(approvers) - rejections < request.required
     request = request._replace(responses=encode(responses))
     told = {"requestId": request.id, "by": command.by, "vote": word, "reason": command.reason}
@@ -209,9 +210,11 @@ def close(change: Change, request: RequestState, status: str, told: dict[str, An
         change.set(deaths=0)
         change.wake(number)
     elif request.on_reject == "cancel" and (status == "rejected" or (status == "expired" and not request.auto_approve)):
-        from osprotocol._lifecycle.ending import begin_cancel
+        from osprotocol._lifecycle import ending
 
-        begin_cancel(change, told.get("by") or "expiry", told.get("reason") or f"a gate was {status}")
+        reason = told.get("reason") or f"a gate was {status}"
+        ending.cancel(change, Cancel(told.get("by") or "expiry", reason, following=True))
+        change.reply = request
 
 
 def expire(change: Change, request: RequestState) -> None:
@@ -225,8 +228,8 @@ def refuse_answer(change: Change, command: RefuseAnswer) -> None:
     request = next((known for known in state.requests if known.id == command.request_id), None)
     if request is None:
         raise RequestNotFoundError(state.id, command.request_id, "input")
-    if request.status != "answered":
-        return
+    if request.status != "answered" or state.cancel == "cancelling":
+        return  # it was decided otherwise meanwhile, and a run that ends asks nobody
     request = request._replace(
         status="open",
         closed_at=None,

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from osprotocol._json import decode, encode
+from osprotocol.protocol.cancel import Cancel
 from osprotocol.protocol.retry import Retry
-from osprotocol.protocol.run import RunOptions
+from osprotocol.protocol.timeout import Timeout
 
 
 class Policy(NamedTuple):
@@ -30,16 +31,14 @@ _DEFAULT = Policy()
 _DEFAULT_TEXT = "{}"
 
 
-def policy_text(options: RunOptions | None) -> str:
+def policy_text(timeout: Timeout | None, retry: Retry | None, cancel: Cancel | None) -> str:
     """The stored form: JSON of what differs from the defaults."""
-    if options is None or (options.timeout is None and options.retry is None and options.cancel is None):
+    if timeout is None and retry is None and cancel is None:
         return _DEFAULT_TEXT
     policy = _DEFAULT
-    if options.timeout is not None:
-        timeout = options.timeout
+    if timeout is not None:
         policy = policy._replace(timeout_ms=timeout.ms, on_timeout=timeout.on_timeout, timeout_clock=timeout.clock)
-    if options.retry is not None:
-        retry = options.retry
+    if retry is not None:
         policy = policy._replace(
             retry_attempts=retry.attempts,
             delay_ms=retry.delay_ms,
@@ -47,8 +46,7 @@ def policy_text(options: RunOptions | None) -> str:
             max_delay_ms=retry.max_delay_ms,
             jitter=retry.jitter,
         )
-    if options.cancel is not None:
-        cancel = options.cancel
+    if cancel is not None:
         policy = policy._replace(
             cancel_reason=cancel.reason, graceful=cancel.graceful, graceful_timeout_ms=cancel.graceful_timeout_ms
         )

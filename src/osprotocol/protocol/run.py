@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -103,7 +104,7 @@ class RunOptions(Options):
                 raise ValueError(f"label {name!r}: its value is longer than LABEL_VALUE_CHARACTERS or holds NUL")
         return labels
 
-    @property
+    @cached_property
     def has_functions(self) -> bool:
         """True when something in here could not be stored."""
         return any(

@@ -1,10 +1,10 @@
 -- Named queries: "-- name: x" begins one. Column lists that must match a tuple are filled in by the loader.
 
 -- name: load_run
-SELECT {runs} FROM runs WHERE key = ?;
+SELECT {runs_now} FROM runs WHERE key = ?;
 
 -- name: load_run_by_id
-SELECT {runs} FROM runs WHERE id = ?;
+SELECT {runs_now} FROM runs WHERE id = ?;
 
 -- name: find_ids
 SELECT id FROM runs WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 6;
@@ -46,8 +46,8 @@ WHERE id > ? ORDER BY id LIMIT ?;
 SELECT id, run, number, at, type, status, position, name, digest, started_at, value, checksum FROM journal
 WHERE run = ? AND number > ? ORDER BY number LIMIT ?;
 
--- name: last_event
-SELECT type, value FROM journal WHERE run = ?1 AND number <= ?2 AND type LIKE 'run.%' ORDER BY number DESC LIMIT 1;
+-- name: last_at
+SELECT at FROM journal WHERE run = ? ORDER BY number DESC LIMIT 1;
 
 -- name: final_event
 SELECT value FROM journal WHERE run = ? AND type = 'run.completed' ORDER BY number DESC LIMIT 1;
@@ -68,7 +68,7 @@ SELECT min(due_at) FROM runs WHERE due_at > ?;
 SELECT key FROM runs WHERE parent = ? AND ended_at IS NULL;
 
 -- name: waiting_children
-SELECT {runs} FROM runs WHERE parent = ? AND status = 'awaiting';
+SELECT {runs_now} FROM runs WHERE parent = ? AND status = 'awaiting';
 
 -- name: owned_runs
 SELECT key FROM runs WHERE owner = ?;

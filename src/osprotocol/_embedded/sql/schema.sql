@@ -1,6 +1,6 @@
 -- The story of this database.
 --
--- runs     One row a run: where it stands now. Every row is the outcome of the pure function decide(); the columns
+-- runs     One row a run: where it stands now (the journal may be ahead of `event`: steps do not touch the row). Every row is the outcome of the pure function decide(); the columns
 --          after "derived" are computed by it too and exist to be indexed. A worker claims a row that is ready_at,
 --          becomes its owner and raises the epoch; a write under an older epoch is refused.
 -- journal  Append-only: everything that happened, in the order of commits. `id` is the cursor of live streams and
