@@ -335,7 +335,12 @@ async def read_line() -> str:
     """
     loop = asyncio.get_running_loop()
     line: asyncio.Future[str] = loop.create_future()
-    loop.add_reader(sys.stdin.fileno(), lambda: line.done() or line.set_result(sys.stdin.readline()))
+
+    def typed() -> None:
+        if not line.done():
+            line.set_result(sys.stdin.readline())
+
+    loop.add_reader(sys.stdin.fileno(), typed)
     try:
         text = await line
     finally:

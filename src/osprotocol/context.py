@@ -130,7 +130,25 @@ class Context(ABC):
     @overload
     async def map(
         self,
+        fn: Workflow[T, R],
+        items: Iterable[T],
+        *,
+        max_concurrency: int | None = None,
+        return_exceptions: bool,
+    ) -> list[R | BaseException]: ...
+    @overload
+    async def map(
+        self,
         fn: Callable[[T], Awaitable[R]],
+        items: Iterable[T],
+        *,
+        max_concurrency: int | None = None,
+        return_exceptions: bool,
+    ) -> list[R | BaseException]: ...
+    @overload
+    async def map(
+        self,
+        fn: Callable[[T], R],
         items: Iterable[T],
         *,
         max_concurrency: int | None = None,

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest import mock
 
 from osprotocol import client as clients
@@ -87,6 +87,7 @@ class Life:
         self._ids = ids
         self._loop = asyncio.get_running_loop()
         self._death = asyncio.Event()
+        self._others = asyncio.all_tasks()
         self.engine: EmbeddedEngine | None = None
         self.client = Client(self._open)
 
@@ -161,10 +162,9 @@ class Life:
         if engine is None:
             return
         self._silence(engine)
-        tasks = [branch.task for attempt in engine.worker.attempts.values() for branch in attempt.branches.values()]
         for attempt in list(engine.worker.attempts.values()):
             attempt.fence()
-        await _end([task for task in (*tasks, *engine.worker._tasks, *engine.hooks._runners.values()) if task])
+        await _end(asyncio.all_tasks() - self._others)
         writer = engine.writer
         with writer._condition:
             writer._stopping = True
@@ -182,7 +182,7 @@ class Life:
         engine.worker.accepts = False
         engine._poll.stop()
         engine.timers.stop()
-        engine.logs._waiting.clear()
+        engine.run_logs._waiting.clear()
         engine._remove_logging()
         if engine._watchdog is not None:
             engine._watchdog.stop()
@@ -214,9 +214,8 @@ def _drop_lock(lock: locks.WorkerLock) -> None:
         lock._descriptor = -1
 
 
-async def _end(tasks: list[asyncio.Task[object]]) -> None:
-    current = asyncio.current_task()
-    left = {task for task in tasks if task is not current and not task.done()}
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    left = tasks - {asyncio.current_task()}
     while left:
         for task in left:
             task.cancel()

@@ -58,7 +58,7 @@ def test_killed_twice_it_does_everything_once(tmp_path: Path, files: Path) -> No
 
 def test_a_finished_run_is_not_started_again(tmp_path: Path, files: Path) -> None:
     """The same key finds the finished run; nothing is done."""
-    for _ in range(2):
-        done = subprocess.run(arguments(tmp_path, files), cwd=tmp_path, capture_output=True, text=True, check=False)
+    subprocess.run(arguments(tmp_path, files), cwd=tmp_path, capture_output=True, check=True)
+    done = subprocess.run(arguments(tmp_path, files), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "was finished before" in done.stdout
     assert len(lines_of(tmp_path / "ledger.txt")) == FILES

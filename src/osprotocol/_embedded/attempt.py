@@ -115,6 +115,7 @@ class Attempt:
         self._sync_waits: list[Wait] = []
         self._entries: list[c.Entry] = []
         self._entries_round = -1
+        self._entries_critical = True
         self._linger: asyncio.TimerHandle | None = None
         self._foreign_told: set[str] = set()
 
@@ -423,12 +424,15 @@ class Attempt:
         """Whether the attempt could be taken out of memory now."""
         return self.runnable == 0 and self.busy == 0 and not (self._deliveries and not self.is_held)
 
-    def activate(self) -> None:
-        """The code goes on."""
+    def _stop_lingering(self) -> None:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
             self.worker.works(self)
+
+    def activate(self) -> None:
+        """The code goes on."""
+        self._stop_lingering()
         if not self.executing:
             self.executing = True
             self.command(c.Activate(self.epoch, self.seen))
@@ -466,20 +470,27 @@ class Attempt:
 
     # ------------------------------------------------------------------ journal
 
-    def record(self, entry: c.Entry) -> None:
-        """Add to the journal; what is added in one round of the loop goes in one command."""
+    def record_delivery(self, entry: c.Entry) -> None:
+        """Add that an outcome from outside is handed out. Effects wait for it only where its order is a question."""
+        self.record(entry, critical=len(self.branches) > 1)
+
+    def record(self, entry: c.Entry, *, critical: bool = True) -> None:
+        """Add to the journal; what is added in one round of the loop goes in one command.
+
+        No effect begins before a `critical` record is durable.
+        """
         if self.unwinding:
             raise Unwind
         if entry.position is not None:
             self.positions.add(entry.position)
         writer = self.worker.writer
-        if self._entries_round == writer.round:
+        if self._entries_round == writer.round and self._entries_critical >= critical:
             self._entries.append(entry)
             return
         self._entries = entries = [entry]
         key, epoch = self.key, self.epoch
-        self._put(lambda transaction: transaction.apply(key, c.Record(epoch, tuple(entries))))
-        self._entries_round = writer.round
+        self._put(lambda transaction: transaction.apply(key, c.Record(epoch, tuple(entries))), critical=critical)
+        self._entries_round, self._entries_critical = writer.round, critical
 
     def command(self, command: c.Command, done: Callable[[Operation], None] | None = None) -> None:
         """Send a command of this attempt, after everything that it sent before."""
@@ -493,12 +504,18 @@ class Attempt:
         self.positions.add(position)
         self._put(run, done)
 
-    def _put(self, run: Callable[[Transaction], Any], done: Callable[[Operation], None] | None = None) -> None:
-        self._unsynced += 1
+    def _put(
+        self,
+        run: Callable[[Transaction], Any],
+        done: Callable[[Operation], None] | None = None,
+        *,
+        critical: bool = True,
+    ) -> None:
+        self._unsynced += critical
         self._entries_round = -1  # what is recorded from here on comes after this
 
         def finished(operation: Operation) -> None:
-            self._unsynced -= 1
+            self._unsynced -= critical
             if operation.error is None:
                 decision_error = getattr(operation.result, "error", None)
                 if isinstance(decision_error, FencedError):
@@ -512,7 +529,7 @@ class Attempt:
                 for wait in waiting:
                     self.resolve(wait)
 
-        self.worker.writer.put(Operation(run, finished))
+        self.worker.writer.put(Operation(run, finished), lazy=not critical)
 
     def _refused(self, error: BaseException) -> None:
         if isinstance(error, StoreError):
@@ -577,6 +594,9 @@ class Attempt:
         if state.epoch != self.epoch or state.is_final or state.owner is None:
             self.fence()
             return
+        if state.executing and not self.executing:
+            self.executing = True
+            self._stop_lingering()
         for event in events:
             if event.type == "request.closed" and event.position is not None:
                 self._answer(event.position)

@@ -94,7 +94,7 @@ class EmbeddedContext(Context):
 
         def woken() -> None:
             attempt.activate()
-            attempt.record(c.Entry("sleep.completed", position, "sleep", str(length)))
+            attempt.record_delivery(c.Entry("sleep.completed", position, "sleep", str(length)))
             attempt.deliver(wait, None)
 
         attempt.call_at(wait, until + attempt.state.paused_us - paused, woken)
@@ -242,7 +242,7 @@ class EmbeddedContext(Context):
                 return
             attempt.answers.pop(position, None)
             attempt.activate()
-            attempt.record(c.Entry("child.completed", position, workflow.name, digest, None, value))
+            attempt.record_delivery(c.Entry("child.completed", position, workflow.name, digest, None, value))
             attempt.deliver(wait, value)
 
         attempt.answers[position] = ended

@@ -133,7 +133,7 @@ def open_connection(path: Path, durability: str, *, vfs: str | None = None) -> a
             raise EngineError(str(path), f"cannot use a write-ahead log here (journal mode is {mode})")
         set_durability(connection, durability)
         connection.execute("PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1; PRAGMA trusted_schema = 0")
-        connection.execute("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY")
         return connection
 
 

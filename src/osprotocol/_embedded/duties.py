@@ -17,6 +17,7 @@ from typing import Any
 from osprotocol import _limits
 from osprotocol._clock import US_PER_S, Clock, Timer, monotonic_s
 from osprotocol._embedded import locks
+from osprotocol._embedded.filewatch import FileWatch, watch_file
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.store import Operation, Store
 from osprotocol._embedded.transaction import Change, Transaction
@@ -32,7 +33,9 @@ _DUE_AT_ONCE = 500
 _OTHERS_DUE_US = US_PER_S
 _TAKEOVER_S = 0.5
 _LIFE_SIGN_US = 2 * US_PER_S
-_POLL_S = 0.045
+_POLL_S = 0.025
+_AWAKE_S = 2.0
+_WRITTEN_S = 10.0
 
 
 class DueTimers:
@@ -206,7 +209,11 @@ def bury(transaction: Transaction, key: int, last_seen: int, status: str) -> int
 
 
 class Poll:
-    """Looks whether other processes committed something, as long as anybody here would want to know."""
+    """Notices what other processes commit, as long as anybody here would want to know.
+
+    The system tells when the log is written; from then on we look every few milliseconds for a while, because a commit
+    is visible only some time after its first write. Nothing is looked at while nothing is written.
+    """
 
     def __init__(
         self, store: Store, wanted: Callable[[], bool], distribute: Callable[[dict[int, Change]], None]
@@ -216,11 +223,17 @@ class Poll:
         self._distribute = distribute
         self._handle: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._watch = watch_file(Path(f"{store.path}-wal"))
+        self._asleep = False
+        self._commits = 0
+        self._until_s = 0.0
+        self._loop = asyncio.get_running_loop()
 
     def ensure(self) -> None:
         """Start looking, if not already."""
-        if self._handle is None and not self._stopped and self._wanted():
-            self._handle = asyncio.get_running_loop().call_later(_POLL_S, self._look)
+        if self._handle is None and not self._asleep and not self._stopped and self._wanted():
+            self._until_s = max(self._until_s, monotonic_s() + _AWAKE_S)
+            self._handle = self._loop.call_later(_POLL_S, self._look)
 
     def _look(self) -> None:
         self._handle = None
@@ -229,13 +242,39 @@ class Poll:
         except OSProtocolError:
             changes = None
         if changes:
+            self._until_s = monotonic_s() + _AWAKE_S
             self._distribute(changes)
+        if self._stopped or not self._wanted():
+            return
+        if self._watch is not None and monotonic_s() > self._until_s:
+            self._sleep(self._watch)
+        else:
+            self._handle = self._loop.call_later(_POLL_S, self._look)
+
+    def _sleep(self, watch: FileWatch) -> None:
+        watch.drain()
+        self._asleep, self._commits = True, self._store.commits
+        self._loop.add_reader(watch.fileno(), self._written)
+        if self._store.is_behind():
+            self._written()  # written between the last look and the watch
+
+    def _written(self) -> None:
+        assert self._watch is not None
+        self._loop.remove_reader(self._watch.fileno())
+        self._asleep = False
+        if self._store.commits == self._commits:
+            # Somebody else writes: their commit is visible only after its sync, which a slow disk takes long for.
+            self._until_s = monotonic_s() + _WRITTEN_S
         self.ensure()
 
     def stop(self) -> None:
         self._stopped = True
         if self._handle is not None:
             self._handle.cancel()
+        if self._watch is not None:
+            if self._asleep:
+                self._loop.remove_reader(self._watch.fileno())
+            self._watch.close()
 
 
 class Watchdog:
@@ -251,7 +290,7 @@ class Watchdog:
     def _watch(self) -> None:
         stall, told = self._worker.stall, 0.0
         limit_s = _limits.BLOCKED_LOOP_MS / 1_000
-        while not self._stop.wait(limit_s / 2):
+        while not self._stop.wait(limit_s):
             branch, since = stall.branch, stall.since
             if branch is None or since == told or monotonic_s() - since < limit_s:
                 continue

@@ -109,7 +109,7 @@ async def _ask(
         if value is not None:
             attempt.answers.pop(position, None)
             attempt.activate()
-            attempt.record(c.Entry("request.completed", position, kind, digest, None, value))
+            attempt.record_delivery(c.Entry("request.completed", position, kind, digest, None, value))
             attempt.deliver(wait, value)
 
     value = await _wait_for_answer(attempt, branch, position, wait, answered, recorded, command, digest)

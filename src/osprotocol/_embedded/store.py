@@ -96,6 +96,7 @@ class Store:
         self._closed = False
         self._opened = False
         self.others_wrote = True
+        self.commits = 0
         self.owner: int | None = None
         self.after: Callable[[Transaction], None] = lambda transaction: None
         connection = self._open()
@@ -163,6 +164,7 @@ class Store:
                     operation.error = failure
                 return group
         assert transaction is not None
+        self.commits += 1
         group.changes = transaction.committed()
         group.claimed = transaction.claimed
         self._remember(transaction)
@@ -250,6 +252,17 @@ class Store:
             return self._notice(self._connected())
         except apsw.Error as error:
             raise translate(error, self.path) from error
+        finally:
+            self.lock.release()
+
+    def is_behind(self) -> bool:
+        """Whether somebody committed since we looked last."""
+        if not self.lock.acquire(blocking=False):
+            return True
+        try:
+            return bool(self._connected().execute("PRAGMA data_version").get != self._data_version)
+        except apsw.Error:
+            return True
         finally:
             self.lock.release()
 

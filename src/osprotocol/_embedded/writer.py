@@ -67,12 +67,21 @@ class Writer:
         if here is not self._loop:
             raise WrongLoopError()
 
-    def put(self, operation: Operation) -> None:
-        """Queue an operation; it is committed at the end of this round of the loop at the latest."""
+    def put(self, operation: Operation, *, lazy: bool = False) -> None:
+        """Queue an operation; its group is sent at the end of this round of the loop.
+
+        A `lazy` one, which nothing waits for, gives the code that it lets go on one round to add to its group.
+        """
         if self._stopping:
             raise EngineClosedError()
         self._queue.append(operation)
-        if not self._scheduled:
+        if lazy:
+            self._loop.call_soon(self._schedule)
+        else:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._queue and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -133,9 +142,7 @@ class Writer:
         for operation in group.operations:
             if operation.done is not None:
                 operation.done(operation)
-        if self._queue and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        self._schedule()
         if self._idle is not None and self.is_idle:
             self._idle.set_result(None)
             self._idle = None
@@ -175,10 +182,7 @@ class Writer:
 
     def _back(self, group: Group) -> None:
         self._in_flight -= 1
-        if self._queue and not self._scheduled:
-            # What piled up meanwhile goes out before its callbacks run: the disk is never idle for them.
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        self._schedule()  # what piled up meanwhile goes out before the callbacks' own
         self._finish(group)
 
     async def close(self) -> None:

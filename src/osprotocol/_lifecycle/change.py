@@ -153,6 +153,10 @@ class Change:
                 self.emit("run.pause-settled")
             state = self.state
         held = state.is_held
+        if state.owner is not None and state.wake and not held and not state.executing:
+            # The attempt that holds the run in memory goes on with it, without a word of its own.
+            self.set(executing=True)
+            state = self.state
         status = state.status if state.ended_at is not None else _status(state, held)
         if status is not state.status:
             self._tell_status(status)

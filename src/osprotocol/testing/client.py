@@ -10,23 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from osprotocol import connect as _connect
 from osprotocol._ids import Ids
 from osprotocol.client import Client
+from osprotocol.connect import connect as _connect
 from osprotocol.engine import Engine
 from osprotocol.testing.clock import VirtualClock
 from osprotocol.testing.people import People
 
 
-class _EmbeddedActivity:
-    """An embedded engine as a clock looks at it: what is queued, what executes, how often it has moved."""
+class _Activity:
+    """An embedded engine and its people as a clock looks at them: what is queued, what executes, how often it moved."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, people: People) -> None:
         self._engine = engine
+        self._people = people
 
     @property
     def is_idle(self) -> bool:
-        return bool(self._engine.writer.is_idle)
+        return bool(self._engine.writer.is_idle) and self._people.is_idle
 
     @property
     def is_quiet(self) -> bool:
@@ -35,7 +36,7 @@ class _EmbeddedActivity:
 
     @property
     def moves(self) -> int:
-        return int(self._engine.writer.round)
+        return int(self._engine.writer.round) + self._people.moves
 
 
 class VirtualClient(Client):
@@ -57,7 +58,7 @@ class VirtualClient(Client):
         self._path = path
         self._settings = settings
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._detach: list[Callable[[], None]] = []
+        self._detach: Callable[[], None] | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -76,15 +77,15 @@ class VirtualClient(Client):
     async def open(self) -> Self:
         """Connect; `async with` does it."""
         await super().open()
-        if not self._detach:
-            self._detach = [self.clock.attach(_EmbeddedActivity(self._engine)), self.clock.attach(self.people)]
+        if self._detach is None:
+            self._detach = self.clock.attach(_Activity(self._engine, self.people))
             self._serving = asyncio.get_running_loop().create_task(self.people.serve(self, self.clock))
         return self
 
     async def _leave(self) -> None:
-        for detach in self._detach:
-            detach()
-        self._detach = []
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
         if self._serving is not None:
             self._serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -146,11 +146,6 @@ class People:
         """Nobody is about to say something now; who still thinks waits for the clock."""
         return not self._acting
 
-    @property
-    def is_quiet(self) -> bool:
-        """The same as `is_idle`."""
-        return self.is_idle
-
     async def serve(self, client: Client, clock: VirtualClock) -> None:
         """Show every question of a client's runs to those who may answer it, for as long as this is awaited."""
         async for event in client.events():

@@ -1,0 +1,81 @@
+"""How a function becomes a command: every one gets `--db` and `--json`, before or after its name."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from osprotocol.cli.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Db = Annotated[
+    str | None,
+    typer.Option("--db", metavar="PATH", help="Database file or URL. Default: OSP_URL, else the nearest .osp/runs.db."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the wire form: one JSON object, or one per line.")]
+
+app = typer.Typer(
+    name="osp",
+    help="Durable workflow runs: start, watch, pause, answer, cancel, retry.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from osprotocol import __version__
+        from osprotocol.cli.output import write
+
+        write(f"osprotocol {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    db: Db = None,
+    json: Json = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Durable workflow runs: start, watch, pause, answer, cancel, retry."""
+    context.obj = Session(db, json)
+
+
+def command(name: str) -> Callable[[F], F]:
+    """Make a function, whose first parameter is the `Session`, the command of that name. It may be async."""
+
+    def decorate(function: F) -> F:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        signature = inspect.Signature([
+            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+            *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
+            inspect.Parameter("db", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Db),
+            inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json),
+        ])
+
+        @functools.wraps(function)
+        def invoke(context: typer.Context, db: str | None, json: bool, **values: Any) -> Any:
+            given: Session = context.obj
+            session = Session(db or given.url, json or given.json)
+            if inspect.iscoroutinefunction(function):
+                return asyncio.run(function(session, **values))
+            return function(session, **values)
+
+        invoke.__signature__ = signature  # type: ignore[attr-defined]
+        invoke.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
+        del invoke.__wrapped__
+        app.command(name)(invoke)
+        return function
+
+    return decorate
