@@ -19,7 +19,6 @@ Figures = dict[str, float]
 
 CONCURRENCY = 100
 WARM_UP_CONCURRENCY = 20
-FLEET_WARM_UP_RUNS = 200
 
 
 async def warm_up(contender: Contender, scale: Scale) -> None:
@@ -106,7 +105,7 @@ async def fill_fleet(contender: Contender, scale: Scale, ids_file: Path) -> Figu
     await warm_up(contender, scale)
     half_runs, half_limit_s = scale.fleet_runs // 2, scale.fleet_fill_limit_s / 2
     with ids_file.open("w") as ids:
-        await _fill(contender, scale, ids, FLEET_WARM_UP_RUNS, half_limit_s)
+        await _fill(contender, scale, ids, scale.fleet_warm_up_runs, half_limit_s)
         empty_bytes = _settled_bytes()
         first = await _fill(contender, scale, ids, half_runs, half_limit_s)
         half_bytes = _settled_bytes()

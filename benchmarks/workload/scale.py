@@ -16,6 +16,7 @@ class Scale(NamedTuple):
     long_runs: tuple[int, ...]
     votes: int
     votes_limit_s: float
+    fleet_warm_up_runs: int
     fleet_runs: int
     fleet_fill_limit_s: float
     fleet_vote_limit_s: float
@@ -32,6 +33,7 @@ FULL = Scale(
     long_runs=(1_000, 5_000),
     votes=100,
     votes_limit_s=8.0,
+    fleet_warm_up_runs=200,
     fleet_runs=10_000,
     fleet_fill_limit_s=30.0,
     fleet_vote_limit_s=20.0,
@@ -44,15 +46,16 @@ QUICK = Scale(
     sequential_runs=100,
     one_step_runs=2_000,
     ten_step_runs=300,
-    throughput_limit_s=1.5,
+    throughput_limit_s=1.0,
     long_runs=(1_000,),
     votes=30,
     votes_limit_s=2.0,
+    fleet_warm_up_runs=100,
     fleet_runs=1_000,
-    fleet_fill_limit_s=3.0,
-    fleet_vote_limit_s=4.0,
-    settle_s=1.0,
-    idle_s=2.0,
+    fleet_fill_limit_s=2.0,
+    fleet_vote_limit_s=3.0,
+    settle_s=0.5,
+    idle_s=1.5,
 )
 
 BY_NAME = {"full": FULL, "quick": QUICK}

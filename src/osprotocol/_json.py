@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
@@ -24,6 +25,7 @@ from osprotocol.errors import InvalidValueError, LimitExceededError, WorkflowDef
 T = TypeVar("T")
 _PLAIN = (str, int, bool, type(None))
 Problems = tuple[tuple[str, str], ...]
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 
 
 class Codec(Generic[T]):
@@ -104,6 +106,8 @@ class Codec(Generic[T]):
             value = self.validate(value)
             data = self._encode(value, self.adapter.dump_json)
             back = value if type(value) in _PLAIN and type(value) is self.annotation else self._reload(value, data)
+            if not plain and _is_too_deep(data):
+                raise InvalidValueError(self.what, (("$", f"is nested deeper than JSON_DEPTH = {_limits.JSON_DEPTH}"),))
         if len(data) > _limits.PAYLOAD_BYTES:
             raise LimitExceededError(self.what, len(data), "PAYLOAD_BYTES", _limits.PAYLOAD_BYTES)
         return data, back
@@ -160,11 +164,10 @@ def find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str]
         return path, f"is nested deeper than JSON_DEPTH = {_limits.JSON_DEPTH}"
     if isinstance(value, float) and not math.isfinite(value):
         return path, f"{value} is not a JSON number"
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return path, "holds a lone surrogate, which is no text"
+    if isinstance(value, str) and _has_surrogate(value):
+        return path, "holds a lone surrogate, which is no text"
+    if isinstance(value, dict) and any(isinstance(key, str) and _has_surrogate(key) for key in value):
+        return path, "has a key with a lone surrogate, which is no text"
     if isinstance(value, SecretStr | SecretBytes):
         return path, "is a secret; secrets are never stored, pass a reference to one"
     for name, child in _children(value):
@@ -173,6 +176,29 @@ def find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str]
         if found is not None:
             return found
     return None
+
+
+def _has_surrogate(text: str) -> bool:
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _is_too_deep(data: bytes) -> bool:
+    """Whether JSON text is nested deeper than JSON_DEPTH; almost always told by counting its brackets."""
+    if data.count(b"[") + data.count(b"{") <= _limits.JSON_DEPTH:
+        return False
+    depth = 0
+    for found in _BRACKETS.finditer(data):
+        if found.lastindex is not None:
+            depth += 1 if found.lastindex == 1 else -1
+            if depth > _limits.JSON_DEPTH:
+                return True
+    return False
 
 
 def _check_plain(value: Any, what: str, path: str = "$", depth: int = 0) -> None:
@@ -250,8 +276,9 @@ def parse(data: bytes | str, what: str) -> Any:
         InvalidValueError: it is not JSON.
         LimitExceededError: it is larger than PAYLOAD_BYTES.
     """
-    if len(data) > _limits.PAYLOAD_BYTES:
-        raise LimitExceededError(what, len(data), "PAYLOAD_BYTES", _limits.PAYLOAD_BYTES)
+    size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "surrogatepass"))
+    if size > _limits.PAYLOAD_BYTES:
+        raise LimitExceededError(what, size, "PAYLOAD_BYTES", _limits.PAYLOAD_BYTES)
     try:
         value = from_json(data, allow_inf_nan=False)
     except ValueError as error:

@@ -37,6 +37,16 @@ class OSProtocolError(Exception):
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        text = vars(cls).get("__str__")
+        if text is not None and cls.__module__ == __name__:
+            # Facts come from anywhere and may have line breaks; the text is one line all the same.
+            cls.__str__ = lambda self: " ".join(text(self).splitlines())  # type: ignore[method-assign]
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
+
 
 class TerminalError(OSProtocolError):
     """Raise it in a workflow or a step when trying again cannot help: the run ends `failed` and is not retried."""

@@ -29,7 +29,7 @@ from osprotocol.protocol._wire import duration_ms
 from osprotocol.protocol.approval import Approval, ApprovalConfig
 from osprotocol.protocol.events import Event, LogLine, StepRecord
 from osprotocol.protocol.request import Request
-from osprotocol.protocol.run import ExecutionProgress, RunOptions, RunSnapshot, RunStatus, Waiting
+from osprotocol.protocol.run import ExecutionProgress, RunOptions, RunSnapshot, RunStatus, Waiting, no_options
 from osprotocol.workflow import Workflow
 
 T = TypeVar("T")
@@ -46,9 +46,6 @@ def operating_system_user() -> str:
         return "unknown"
 
 
-_NO_OPTIONS = RunOptions()
-
-
 class Run(Generic[O]):
     """A configured run. Nothing is stored before `start()`.
 
@@ -61,7 +58,7 @@ class Run(Generic[O]):
         self, workflow: Workflow[Any, O], data: bytes, options: RunOptions | None = None, engine: Engine | None = None
     ) -> None:
         self.workflow = workflow
-        self.options = options or _NO_OPTIONS
+        self.options = options or no_options()
         self._data = data
         self._engine = engine
         self._execution: Execution[O] | None = None

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
 
 from osprotocol._ids import check_name
@@ -13,7 +14,7 @@ from osprotocol._json import Codec
 from osprotocol.errors import DuplicateWorkflowError, InvalidOptionError, UnknownWorkflowError, WorkflowDefinitionError
 from osprotocol.protocol.events import WorkflowInfo
 from osprotocol.protocol.retry import Retry
-from osprotocol.protocol.run import RunOptions
+from osprotocol.protocol.run import RunOptions, no_options
 from osprotocol.protocol.timeout import Timeout
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _mark(function: Callable[..., Any], options: StepOptions) -> Any:
     check_name(options.name, "step name")
     if options.at_most_once and options.retry is not None and options.retry.attempts:
         raise InvalidOptionError("step.at_most_once", f"{options.name!r} cannot also have retries")
-    marked = cast(Any, function)
+    # A bound method or a partial cannot carry our attributes: a function around it can.
+    marked = cast(Any, function if isinstance(function, FunctionType) else _around(function))
     marked.__osp_step__ = define_step(function, options)
     marked.with_options = functools.partial(_with_options, function, options)
     return marked
@@ -119,20 +121,23 @@ def _mark(function: Callable[..., Any], options: StepOptions) -> Any:
 
 def _with_options(function: Callable[..., Any], options: StepOptions, /, **changes: Any) -> Any:
     given = {name: value for name, value in changes.items() if value is not None}
+    return _mark(_around(function), replace(options, **given))
 
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
 
-    copy: Callable[..., Any] = call
+def _around(function: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             return await function(*args, **kwargs)
 
-        copy = call_async
-    return _mark(copy, replace(options, **given))
+        return call_async
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
 
 
 def define_step(function: Callable[..., Any], options: StepOptions) -> StepDefinition:
@@ -194,7 +199,7 @@ class Workflow(Generic[I, O]):
         self.function = function
         self.name = check_name(name or str(getattr(function, "__name__", "workflow")), "workflow name")
         self.version = version
-        self.options = options or RunOptions()
+        self.options = options or no_options()
         self.strict = strict
         functools.update_wrapper(self, function)
         self._check(function)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -13,6 +14,12 @@ SELECT id, status FROM runs r WHERE ended_at IS NULL AND ready_at IS NULL
 AND NOT (owner IS NOT NULL AND owner IN (SELECT key FROM workers WHERE status = 'alive'))
 AND NOT (owner IS NULL AND (due_at IS NOT NULL OR open_requests > 0 OR pause_settled_at IS NOT NULL
     OR EXISTS (SELECT 1 FROM runs child WHERE child.parent = r.key AND child.ended_at IS NULL)))
+"""
+_RUNS = "SELECT key, id, status, event, open_requests FROM runs"
+_EVENTS = "SELECT number, type, status FROM journal WHERE run = ? ORDER BY id"
+_CLOSED = "SELECT json_extract(value, '$.requestId'), count(*) FROM journal WHERE type = 'request.closed' GROUP BY 1"
+_REOPENED = """
+SELECT count(*) FROM journal WHERE type = 'request.reopened' AND json_extract(value, '$.requestId') = ?
 """
 _OPEN = "SELECT run, count(*) FROM requests WHERE status = 'open' GROUP BY run"
 _FINAL = ("completed", "failed", "cancelled")
@@ -30,13 +37,11 @@ def problems(path: Path) -> list[str]:
 def _problems(connection: apsw.Connection) -> Iterator[str]:
     for name, status in connection.execute(_LIMBO):
         yield f"run {name} ({status}) waits for nothing that anybody could see"
-    counted = dict(connection.execute(_OPEN).fetchall())
-    for key, name, status, last, open_requests in connection.execute(
-        "SELECT key, id, status, event, open_requests FROM runs"
-    ).fetchall():
-        events = connection.execute(
-            "SELECT number, type, status FROM journal WHERE run = ? ORDER BY id", (key,)
-        ).fetchall()
+    opened: list[tuple[Any, ...]] = connection.execute(_OPEN).fetchall()
+    counted: dict[Any, Any] = dict(opened)
+    runs: list[tuple[Any, ...]] = connection.execute(_RUNS).fetchall()
+    for key, name, status, last, open_requests in runs:
+        events: list[tuple[Any, ...]] = connection.execute(_EVENTS, (key,)).fetchall()
         numbers = [number for number, _, _ in events]
         # A row follows its journal: what only adds a record leaves the row alone.
         if numbers != list(range(1, len(numbers) + 1)) or last > len(numbers):
@@ -48,21 +53,7 @@ def _problems(connection: apsw.Connection) -> Iterator[str]:
             yield f"run {name} went on after it was final: {told}"
         if counted.get(key, 0) != open_requests:
             yield f"run {name} has {counted.get(key, 0)} open requests, its row says {open_requests}"
-    for name, closings in connection.execute(
-        "SELECT json_extract(value, '$.requestId'), count(*) FROM journal WHERE type = 'request.closed' GROUP BY 1"
-    ):
-        reopened = connection.execute(
-            "SELECT count(*) FROM journal WHERE type = 'request.reopened' AND json_extract(value, '$.requestId') = ?",
-            (name,),
-        ).get
-        if closings > 1 + reopened:
+    closed: list[tuple[Any, ...]] = connection.execute(_CLOSED).fetchall()
+    for name, closings in closed:
+        if closings > 1 + int(connection.execute(_REOPENED, (name,)).get):
             yield f"request {name} was decided {closings} times"
-
-
-def status_of(path: Path, run_id: str) -> str:
-    """The status of a run in the file."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        return str(connection.execute("SELECT status FROM runs WHERE id = ?", (run_id,)).get)
-    finally:
-        connection.close()

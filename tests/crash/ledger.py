@@ -11,9 +11,13 @@ import apsw
 from osprotocol import current_step
 from tests.crash.life import Life
 
+# A retry of the run forgets the step that failed: that one may begin again.
 _COMMITTED = """
 SELECT 1 FROM journal j JOIN runs r ON r.key = j.run
 WHERE r.id = ? AND j.position = ? AND j.type IN ('step.completed', 'step.failed')
+AND NOT EXISTS (
+    SELECT 1 FROM journal later, json_each(later.value, '$.forgotten') forgotten WHERE later.run = j.run
+    AND later.number > j.number AND later.type = 'run.retrying' AND forgotten.value = j.position)
 """
 
 

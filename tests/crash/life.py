@@ -140,12 +140,18 @@ class Life:
         )
 
     async def settle(self) -> bool:
-        """Let the loop go on until the engine has nothing to do by itself; False when it still has after a while."""
+        """Let the loop go on until the engine has nothing to do by itself; False when it still has after a while.
+
+        Raises:
+            Died: the process is dead, or dies meanwhile.
+        """
         quiet = 0
         for _ in range(_PATIENCE_ROUNDS):
             writer = self.engine.writer if self.engine is not None else None
             await asyncio.sleep(0.0005 if writer is not None and writer._in_flight else 0)
-            quiet = quiet + 1 if self.is_dead or self._is_still else 0
+            if self.is_dead:
+                raise Died
+            quiet = quiet + 1 if self._is_still else 0
             if quiet >= _QUIET_ROUNDS:
                 return True
         return False
@@ -232,3 +238,6 @@ async def live(life: Life, script: Callable[[Life], Awaitable[T]]) -> T | None:
     except Died:
         await life.die()
         return None
+    except BaseException:
+        await life.die()
+        raise

@@ -157,6 +157,8 @@ async def nobody(execution: Execution[Any], ledger: Ledger) -> bool:
 async def _answer_open(execution: Execution[Any]) -> bool:
     """Do the next thing that a person would do with the run's requests; False when there is nothing to do."""
     await execution.refresh()
+    if execution.status.is_final:
+        return False
     for request in execution.requests:
         if request.kind == "input":
             await execution.respond(41, request_id=request.id, by="cleo")
@@ -199,7 +201,6 @@ class Scenario:
 
     Attributes:
         labels: effects that must have happened.
-        once: effects that a crash must not repeat beyond one time for each death.
     """
 
     name: str
@@ -214,10 +215,12 @@ class Scenario:
 SCENARIOS = (
     Scenario("steps", steps, 5, nobody, "completed", lambda value: value[0] == 108, ("one", "two", "lost")),
     Scenario(
-        "waiting", waiting, None, nobody, "completed", lambda value: value == [2, "mail after 3"], ("before", "after")
+        "waiting", waiting, None, nobody, "completed",
+        lambda value: value == [2, "mail after 3"], ("before", "after"),
     ),
     Scenario(
-        "people", people, None, helpful, "completed", lambda value: value == [42, "bob", "expired"], ("draft", "publish")
+        "people", people, None, helpful, "completed",
+        lambda value: value == [42, "bob", "expired"], ("draft", "publish"),
     ),
     Scenario(
         "family", family, None, helpful, "completed",

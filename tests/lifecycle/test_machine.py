@@ -11,6 +11,7 @@ from osprotocol._json import decode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.change import timeout_at
 from osprotocol._lifecycle.people import identity
+from osprotocol._lifecycle.policy import parse_policy
 from osprotocol._lifecycle.state import RunState
 from osprotocol.errors import OSProtocolError
 from osprotocol.protocol.run import FINAL_STATUSES, RunStatus
@@ -43,6 +44,8 @@ class Lives(RuleBasedStateMachine):
         self.votes: dict[str, dict[str, bool]] = {}
         self.children: dict[str, str] = {}
         self.position = 0
+        self.steps = 0
+        self.owed = 0  # the newest event that gave the code something to do and that no attempt has taken up
 
     @initialize(policy=POLICIES, judged=st.booleans())
     def start(self, policy: dict[str, Any], judged: bool) -> None:
@@ -57,6 +60,7 @@ class Lives(RuleBasedStateMachine):
     def do(self, command: c.Command) -> Any:
         """Do it; a refusal has to leave everything as it was."""
         self.before = self.state
+        self.steps += 1
         events, requests = len(self.story.events), dict(self.story.requests)
         try:
             decision = self.story.do(command)
@@ -69,6 +73,8 @@ class Lives(RuleBasedStateMachine):
     def check_events(self, known: int) -> None:
         """Numbers follow on, the last status told is the status, and a request has one outcome until it reopens."""
         new = self.story.events[known:]
+        owed = [event.number for event in new if event.type in ("request.closed", "child.ended", "run.recovered")]
+        self.owed = 0 if any(event.type == "run.claimed" for event in new) else max([self.owed, *owed])
         assert [event.number for event in new] == list(range(known + 1, known + 1 + len(new)))
         told = [event.status for event in self.story.events if event.status is not None]
         assert told[-1] is self.state.status
@@ -80,6 +86,16 @@ class Lives(RuleBasedStateMachine):
                     self.outcomes[data["requestId"]] = data["outcome"]
                 else:
                     del self.outcomes[data["requestId"]]
+
+    @property
+    def is_old(self) -> bool:
+        """Runs that end at once would show little."""
+        return self.steps > 25
+
+    @property
+    def may_retry(self) -> bool:
+        policy = parse_policy(self.state.policy)
+        return self.state.attempt <= policy.retry_attempts and self.state.cancel == "none"
 
     @property
     def executing(self) -> bool:
@@ -99,6 +115,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def a_timer_fires(self) -> None:
         self.do(c.TimerDue())
+        assert all(one.expires_at is None or one.expires_at > self.story.now for one in self.state.requests)
 
     # ------------------------------------------------------------------------------------------ the worker
 
@@ -125,9 +142,13 @@ class Lives(RuleBasedStateMachine):
         self.do(self.story.asking(kind, str(self.position), approvers=team, auto_approve=auto, **more))
 
     @precondition(lambda self: self.state.owner is not None and self.has_something_to_wait_for())
-    @rule(release=st.booleans())
-    def the_attempt_stands_still(self, release: bool) -> None:
-        self.do(c.Yield(self.state.epoch, self.state.event, release=release))
+    @rule(release=st.booleans(), unseen=st.integers(0, 2))
+    def the_attempt_stands_still(self, release: bool, unseen: int) -> None:
+        seen = self.state.event - unseen
+        self.do(c.Yield(self.state.epoch, seen, release=release))
+        if release and self.owed > seen and not self.state.is_held:
+            assert self.state.ready_at is not None, "what the attempt had not seen is lost"
+        self.owed = self.owed if self.owed > seen else 0
 
     @precondition(lambda self: self.executing)
     @rule(ms=st.integers(1, 10_000), release=st.booleans())
@@ -147,16 +168,17 @@ class Lives(RuleBasedStateMachine):
     def the_attempt_goes_on(self) -> None:
         self.do(c.Activate(self.state.epoch, self.state.event))
 
-    @precondition(lambda self: self.executing)
+    @precondition(lambda self: self.executing and self.is_old)
     @rule()
     def the_code_returns(self) -> None:
         cancelling = self.state.cancel == "cancelling"
         self.do(c.Complete(self.state.epoch, "1"))
         assert self.state.status is (RunStatus.CANCELLED if cancelling else RunStatus.COMPLETED)
 
-    @precondition(lambda self: self.executing)
+    @precondition(lambda self: self.executing and (self.is_old or self.may_retry))
     @rule(retry=st.booleans(), forget=st.booleans())
     def the_attempt_fails(self, retry: bool, forget: bool) -> None:
+        retry = retry or not self.is_old
         position = self.state.requests[0].position if self.state.requests and forget else None
         self.do(c.Fail(self.state.epoch, ERROR, retry, forget=(position,) if position else ()))
         for request in self.story.requests.values():
@@ -182,9 +204,10 @@ class Lives(RuleBasedStateMachine):
         self.story.die()
         self.check_events(known)
 
-    @rule(back=st.integers(1, 3))
-    def an_older_attempt_writes(self, back: int) -> None:
-        assert self.do(c.Complete(self.state.epoch - back, "1")) is None
+    @rule(back=st.integers(0, 3))
+    def an_attempt_writes_that_lost_the_run(self, back: int) -> None:
+        if back or self.state.owner is None:
+            assert self.do(c.Complete(self.state.epoch - back, "1")) is None
 
     # --------------------------------------------------------------------------------------------- children
 
@@ -218,6 +241,7 @@ class Lives(RuleBasedStateMachine):
         allowed = not self.state.is_final and self.state.pause_at is not None
         assert (self.do(c.Resume(by)) is not None) == allowed
 
+    @precondition(lambda self: self.is_old)
     @rule(by=PEOPLE, graceful=st.sampled_from([None, True, False]))
     def cancel(self, by: str, graceful: bool | None) -> None:
         allowed = not self.state.is_final
@@ -228,17 +252,19 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: len(self.story.requests) < 12)
     @rule(team=TEAMS, timeout_ms=TIMEOUTS, on_reject=st.sampled_from(["cancel", "continue"]))
     def a_gate_is_put(self, team: tuple[str, ...], timeout_ms: int | None, on_reject: str) -> None:
-        self.do(
-            self.story.asking(position=None, approvers=team, timeout_ms=timeout_ms, on_reject=on_reject)
-        )
+        on_reject = on_reject if self.is_old else "continue"
+        self.do(self.story.asking(position=None, approvers=team, timeout_ms=timeout_ms, on_reject=on_reject))
 
     @precondition(lambda self: self.story.requests)
     @rule(data=st.data(), by=PEOPLE, approved=st.booleans())
     def vote(self, data: st.DataObject, by: str, approved: bool) -> None:
         request_id = data.draw(st.sampled_from(sorted(self.story.requests)))
         votes = self.votes.setdefault(request_id, {})
-        was_open = self.story.requests[request_id].is_open
+        request = self.story.requests[request_id]
+        was_open, until = request.is_open, request.expires_at
         decision = self.do(c.Vote(by, approved, request_id))
+        if decision is not None and was_open and until is not None and self.story.now >= until:
+            assert self.story.requests[request_id].status == "expired", "a vote counted after the deadline"
         if decision is not None and decision.error is None:
             assert votes.setdefault(identity(by), approved) is approved, "a person voted both ways"
             assert was_open or identity(by) in votes
@@ -279,6 +305,9 @@ class Lives(RuleBasedStateMachine):
         assert not state.executing or state.owner is not None
         assert state.ready_at is None or (state.owner is None and not state.is_final)
         assert state.pause_settled_at is None or state.pause_at is not None
+        if state.retry_at is not None:
+            assert state.ready_at is None, "a retry delay is cut short"
+            assert state.owner is None
         if state.is_final:
             assert state.owner is None
             assert not state.executing
@@ -342,6 +371,7 @@ class Lives(RuleBasedStateMachine):
             assert state.status is RunStatus.IN_PROGRESS
             assert state.attempt_at is not None
             assert state.pause_settled_at is None
+            assert not (state.owner is None and state.wake), "the wait for a worker counts"
 
     @invariant()
     def a_vote_counts_once_a_person(self) -> None:

@@ -216,7 +216,7 @@ class Attempt:
                 raise Unwind
             if branch.is_stopped:
                 raise BranchStopped
-            if not self.replay.is_over or self._deliveries or self.is_held:
+            if not self.replay.is_over or self._deliveries or self.is_held or self._must_cancel():
                 wait = Wait(loop=self.loop)
                 self._gate.append(wait)
                 await self.wait_on(branch, wait)
@@ -395,7 +395,7 @@ class Attempt:
 
     def _stand_still(self) -> None:
         """Nothing runs and nothing is to be handed out: the run waits for a person, a timer or another run."""
-        if self.busy or self._must_cancel():
+        if self.busy or self._must_cancel() or self.judging:
             return
         foreign = any(branch.wait is None for branch in self.branches.values())
         if foreign:
@@ -442,10 +442,10 @@ class Attempt:
         self._linger = None
         if self.unwinding or not self.is_still or not self.replay.is_over:
             return
-        self.leave(c.Yield(self.epoch, self.seen, self.wake_at, release=True))
+        self.park_now()
 
     def park_now(self) -> None:
-        """The process stops: give the run back, to be gone on with at once if there is something to do."""
+        """Give the run back, to be gone on with as soon as nothing holds it if there is something to go on with."""
         more = bool(self.busy or self.runnable or self._gate or self._deliveries or not self.replay.is_over)
         wake_at = None if more else self.wake_at
         self.leave(c.Yield(self.epoch, self.seen, wake_at, release=True, runnable=more))
@@ -523,7 +523,7 @@ class Attempt:
             if done is not None:
                 done(operation)
             elif operation.error is not None:
-                self._refused(operation.error)
+                self.refused(operation.error)
             if not self._unsynced and self._sync_waits and not self.unwinding:
                 waiting, self._sync_waits = self._sync_waits, []
                 for wait in waiting:
@@ -531,7 +531,8 @@ class Attempt:
 
         self.worker.writer.put(Operation(run, finished), lazy=not critical)
 
-    def _refused(self, error: BaseException) -> None:
+    def refused(self, error: BaseException) -> None:
+        """What the attempt sent was not taken: it is no longer its run, or the store is in trouble."""
         if isinstance(error, StoreError):
             self.worker.lost(self)
         self.fence()
@@ -541,6 +542,14 @@ class Attempt:
         if not self.fenced:
             self.fenced = True
             self.leave(None)
+
+    def judged(self, operation: Operation) -> None:
+        """What before_cancel said is committed."""
+        self.judging = False
+        if operation.error is not None:
+            self.refused(operation.error)
+        else:
+            self.pump()
 
     def check(self, position: str, kind: str, name: str, digest: str | None) -> Recorded | None:
         """What the journal holds at a position, if it is what the code asks for.
@@ -564,9 +573,11 @@ class Attempt:
         self.attend(str(error), payload)
 
     def late(self, entry: c.Entry) -> None:
-        """A step ended after the run was taken from us: the journal tells it, the run does not use it."""
-        key, epoch = self.key, self.epoch
-        self.worker.put_quietly(lambda transaction: transaction.apply(key, c.Record(epoch, (entry,))))
+        """A step ended after nobody waited for it any more: the journal tells it, the run does not use it."""
+        # A note, never a record: this attempt may still own the run, and a record would become the step's outcome.
+        told = encode({"key": entry.position, "type": entry.type, "epoch": self.epoch})
+        key, note = self.key, c.Note("attempt.late-result", told, name=entry.name)
+        self.worker.put_quietly(lambda transaction: transaction.apply(key, note))
 
     def attend(self, prompt: str, payload: dict[str, Any]) -> None:
         """Give the run back and ask a person what to do with it."""
@@ -608,7 +619,6 @@ class Attempt:
         if stood and not self._stood:
             self._shift_timers(state.paused_us - before.paused_us)
         if state.cancel == "asked" and not self.judging:
-            self.judging = True
             self.worker.judge_cancel(self)
         if self.runnable == 0:
             self.pump()

@@ -128,6 +128,10 @@ def open_connection(path: Path, durability: str, *, vfs: str | None = None) -> a
     with translated(path):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
         connection.set_busy_timeout(_BUSY_MS)
+        if connection.readonly("main"):
+            # SQLite falls back to reading without a word; the first run would find out.
+            connection.close()
+            raise ReadOnlyError(str(path), "the file is read-only")
         mode = connection.execute("PRAGMA journal_mode = WAL").get
         if mode != "wal":
             raise EngineError(str(path), f"cannot use a write-ahead log here (journal mode is {mode})")

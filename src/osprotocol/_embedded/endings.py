@@ -28,13 +28,10 @@ if TYPE_CHECKING:
 
 def end_with_result(worker: Worker, attempt: Attempt, result: Any) -> None:
     """The code returned."""
-    replay = attempt.replay
     if attempt.cancel_delivered:
         finish(worker, attempt, c.EndCancelled(attempt.epoch))
         return
-    if not replay.is_over and replay.order[replay.cursor] in replay.recorded:
-        position = replay.order[replay.cursor]
-        attempt.mismatch(position, replay.recorded[position], "nothing: it returned")
+    if _ended_too_early(attempt, "it returned"):
         return
     try:
         text = attempt.workflow.output.dump(result)[0].decode()
@@ -47,18 +44,30 @@ def end_with_result(worker: Worker, attempt: Attempt, result: Any) -> None:
 async def end_with_error(worker: Worker, attempt: Attempt, error: BaseException) -> None:
     """The code raised."""
     command: c.Command
+    if isinstance(error, Unwind):
+        return  # the store failed, or the run is no longer ours
     if attempt.cancel_delivered:
         command = c.EndCancelled(attempt.epoch)
+    elif _ended_too_early(attempt, f"it raised {type(error).__name__}: {error}"):
+        return
     elif isinstance(error, ApprovalRejectedError):
         command = c.EndCancelled(attempt.epoch, error.reason or f"approval {error.outcome}", None)
-    elif isinstance(error, Unwind):
-        return  # the store failed, or the run is no longer ours
     elif isinstance(error, Exception):
         command = await failure(worker, attempt, error)
     else:
         raised = RuntimeError(f"the workflow raised {type(error).__name__}: {error}")
         command = await failure(worker, attempt, raised)
     finish(worker, attempt, command)
+
+
+def _ended_too_early(attempt: Attempt, how: str) -> bool:
+    """Whether the journal holds outcomes that the code never came to ask for; a person is asked then."""
+    replay = attempt.replay
+    if replay.is_over or replay.order[replay.cursor] not in replay.recorded:
+        return False
+    position = replay.order[replay.cursor]
+    attempt.mismatch(position, replay.recorded[position], f"nothing: {how}")
+    return True
 
 
 def finish(worker: Worker, attempt: Attempt, command: c.Command) -> None:
@@ -117,8 +126,7 @@ async def judge_cancel(worker: Worker, attempt: Attempt) -> None:
         except TimeoutError:
             told = encode({"callback": "before_cancel", "error": "TimeoutError", "message": "took over 5 s"})
             worker.put_quietly(lambda transaction: transaction.apply(attempt.key, c.Note("callback.error", told)))
-    attempt.judging = False
-    attempt.command(c.JudgeCancel(attempt.epoch, veto))
+    attempt.command(c.JudgeCancel(attempt.epoch, veto), lambda operation: attempt.judged(operation))
 
 
 async def judge_timeout(worker: Worker, attempt: Attempt) -> None:

@@ -158,7 +158,8 @@ class EmbeddedEngine:
         )
 
     def _snapshot(self, state: RunState) -> RunSnapshot:
-        return snapshot_of(state, worker=self._worker_name(state.owner), stuck=self._stuck(state))
+        below = listing.waiting_below(self.store, state)
+        return snapshot_of(state, worker=self._worker_name(state.owner), stuck=self._stuck(state), below=below)
 
     def _worker_name(self, key: int | None) -> str | None:
         rows = self.store.rows("worker_name", (key,)) if key is not None else []
@@ -229,7 +230,7 @@ class EmbeddedEngine:
         self._check_functions(options)
         start = self.worker.start_command(defined, data, options)
         if start.idempotency_key is not None:
-            start = dataclasses.replace(start, id=derived_id(defined.name, start.idempotency_key))
+            start = start._replace(id=derived_id(defined.name, start.idempotency_key))
         self.worker.remember_options(start.id, options)
 
         def accept(transaction: Transaction) -> Change:
@@ -242,7 +243,7 @@ class EmbeddedEngine:
                     if known.input_digest != start.input_digest:
                         raise IdempotencyConflictError(start.id, start.workflow, start.idempotency_key)
                     return Change(known, [])
-            decision = transaction.apply(None, dataclasses.replace(start, key=transaction.next_run_key()))
+            decision = transaction.apply(None, start._replace(key=transaction.next_run_key()))
             return Change(decision.state, decision.events)
 
         return await self._commit(accept, listener, human=True)
@@ -291,7 +292,7 @@ class EmbeddedEngine:
         def do(transaction: Transaction) -> tuple[RunState, Any]:
             asked = command
             if isinstance(command, c.OpenRequest):
-                asked = dataclasses.replace(command, key=transaction.next_request_key())
+                asked = command._replace(key=transaction.next_request_key())
             decision = transaction.apply(key, asked, request_id)
             if decision.error is not None:
                 refused.append(decision.error)

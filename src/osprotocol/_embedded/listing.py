@@ -11,13 +11,13 @@ from osprotocol._embedded.replay import BEGINNINGS, CANCEL, COMPLETIONS
 from osprotocol._embedded.store import Store
 from osprotocol._json import decode
 from osprotocol._lifecycle.people import identity
-from osprotocol._lifecycle.snapshot import request_of
-from osprotocol._lifecycle.state import REQUEST_COLUMNS, Event, RequestState
+from osprotocol._lifecycle.snapshot import request_of, waiting_on
+from osprotocol._lifecycle.state import REQUEST_COLUMNS, Event, RequestState, RunState
 from osprotocol.engine import Filter, RequestFilter
 from osprotocol.errors import InvalidOptionError
 from osprotocol.protocol import events as wire
 from osprotocol.protocol.request import Request
-from osprotocol.protocol.run import ErrorInfo
+from osprotocol.protocol.run import ErrorInfo, Waiting
 
 _RUNS = runs_now("r")
 _REQUESTS = ", ".join(f"q.{column}" for column in REQUEST_COLUMNS)
@@ -122,6 +122,21 @@ def requests_page(store: Store, filter: RequestFilter, limit: int, cursor: int |
             break
         after = rows[-1][0]
     return found[: limit + 1]
+
+
+def waiting_below(store: Store, state: RunState) -> tuple[Waiting, ...]:
+    """What the run's children, and theirs, wait for; a pause that they only follow is the run's own."""
+    found: list[Waiting] = []
+    for row in store.rows("waiting_children", (state.key,)) if state.children_waiting else []:
+        child = store.with_requests(row)
+        follows = child.pause_by == f"run:{state.id}"
+        found += [
+            wait.model_copy(update={"run_id": child.id})
+            for wait in waiting_on(child)
+            if wait.kind != "paused" or not follows
+        ]
+        found += waiting_below(store, child)
+    return tuple(found)
 
 
 def _may_act(state: RequestState, person: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from osprotocol._embedded.attempt import Attempt, Branch, BranchStopped
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.replay import Recorded
+from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import Codec, arguments_digest, decode, encode, problems_of
 from osprotocol._lifecycle import commands as c
@@ -25,7 +25,7 @@ from osprotocol._lifecycle.asking import (
 )
 from osprotocol._lifecycle.snapshot import request_of
 from osprotocol._lifecycle.state import Event, RequestState
-from osprotocol.errors import InputExpiredError, InvalidValueError
+from osprotocol.errors import FencedError, InputExpiredError, InvalidValueError, StoreError
 from osprotocol.protocol.approval import Approval, ApprovalConfig
 
 
@@ -126,12 +126,18 @@ async def _wait_for_answer(
     command: Callable[[int], c.OpenRequest],
     digest: str = "",
 ) -> Any:
+    def opened(operation: Operation) -> None:
+        if isinstance(operation.error, StoreError | FencedError):
+            attempt.refused(operation.error)
+        elif operation.error is not None:
+            attempt.throw(wait, operation.error)
+
     attempt.answers[position] = answered
     attempt.asking += 1
     try:
         asked = attempt.worker.request_at(attempt.key, position) if recorded is not None else None
         if asked is None or asked.status == "cancelled":
-            attempt.transact(position, lambda transaction: _open(transaction, attempt, command, digest))
+            attempt.transact(position, lambda transaction: _open(transaction, attempt, command, digest), opened)
         elif asked.status != "open":
             answered()
         return await attempt.outcome(branch, position, wait)
@@ -144,7 +150,7 @@ async def _wait_for_answer(
 
 def _open(transaction: Transaction, attempt: Attempt, command: Callable[[int], c.OpenRequest], digest: str) -> Any:
     asked = command(transaction.next_request_key())
-    return transaction.apply(attempt.key, replace(asked, ask_digest=digest))
+    return transaction.apply(attempt.key, asked._replace(ask_digest=digest))
 
 
 async def ask_attention(
@@ -169,7 +175,7 @@ async def ask_attention(
             return
         answer = decode(request.answer)
         value: str | None = None
-        if isinstance(answer, dict):
+        if isinstance(answer, dict) and answer.get("action") == "skip":
             try:
                 value = encode(answer["value"])
                 result.load(value)

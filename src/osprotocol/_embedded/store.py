@@ -166,7 +166,7 @@ class Store:
         assert transaction is not None
         self.commits += 1
         group.changes = transaction.committed()
-        group.claimed = transaction.claimed
+        group.claimed = transaction.claims()
         self._remember(transaction)
         return group
 

@@ -301,6 +301,13 @@ class Transaction:
         self._ids.log += len(self._logs)
         return {key: Change(self._states[key], events) for key, events in self._events.items()}
 
+    def claims(self) -> list[tuple[RunState, list[Event]]]:
+        """The claimed runs with their events, as the whole transaction left them: more may follow a claim in it."""
+        return [
+            (self._states[state.key], [*events, *(e for e in self._events[state.key] if e.number > state.event)])
+            for state, events in self.claimed
+        ]
+
     def states(self) -> Iterator[RunState]:
         """Every state that this transaction changed."""
         return iter(self._states.values())

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context as Variables
 from contextvars import copy_context
-from dataclasses import replace
 from typing import Any
 
 from osprotocol import _limits
@@ -30,10 +29,10 @@ from osprotocol._lifecycle.policy import policy_text
 from osprotocol._lifecycle.state import Event, RequestState, RunState
 from osprotocol.errors import CorruptDatabaseError, FencedError, OSProtocolError, UnknownWorkflowError
 from osprotocol.protocol.retry import Retry
-from osprotocol.protocol.run import RunOptions, RunStatus
+from osprotocol.protocol.run import RunOptions, RunStatus, no_options
 from osprotocol.workflow import Workflow, find_workflow, known_workflows
 
-_NO_OPTIONS = RunOptions()
+_TROUBLE_S = 0.2
 
 
 class Worker:
@@ -104,7 +103,7 @@ class Worker:
             state = transaction.state(key)
             if state.ready_at is None or state.workflow not in known_workflows():
                 continue
-            if self.free > 0 and not state.deaths:
+            if self._room_in(transaction) > 0 and not state.deaths:
                 self.claim(transaction, key)
             else:
                 self.backlog = True
@@ -132,14 +131,21 @@ class Worker:
             self._quarantine(transaction, key, str(error))
             return
         transaction.keep()
-        self.free -= 1
         transaction.claimed.append((decision.state, [*events, *decision.events]))
+
+    def _room_in(self, transaction: Transaction) -> int:
+        """How many more this transaction may claim; places are taken when it is committed, in `begin`."""
+        return self.free - len(transaction.claimed)
 
     def _quarantine(self, transaction: Transaction, key: int, problem: str) -> None:
         prompt = (
             f"The journal of this run is damaged ({problem}); nothing was executed. Cancel it, or restore a backup."
         )
         payload = encode({"reason": "damaged"})
+        if transaction.state(key).cancel != "none":
+            transaction.apply(key, c.Cancel("damaged journal", graceful=False))
+            transaction.keep()
+            return
         transaction.apply(
             key,
             c.OpenRequest(
@@ -159,30 +165,39 @@ class Worker:
         found = 0
         if not self._is_registered(transaction):
             return
+        suspects = 0 if self._suspect is None else 1
         for name in list(known_workflows()):
-            if self._suspect is None:
+            if not suspects:
                 for key in transaction.keys("ready_suspects", name):
                     # One run that was executing when a worker died, at a time: if we die too, it is known why.
-                    self._suspect = key
+                    suspects += 1
                     self.claim(transaction, key)
                     found += 1
-            if self.free <= 0:
+            if self._room_in(transaction) <= 0:
                 break
-            keys = transaction.keys("ready_runs", name, self.free)
+            keys = transaction.keys("ready_runs", name, self._room_in(transaction))
             found += len(keys)
             for key in keys:
-                if self.free > 0:
+                if self._room_in(transaction) > 0:
                     self.claim(transaction, key)
         if not found:
             self.backlog = False
 
     def _claimed_ready(self, operation: Operation) -> None:
         self._claim_queued = False
-        self.claim_more()
+        if operation.error is None:
+            self.claim_more()
+        else:
+            self.loop.call_later(_TROUBLE_S, self.claim_more)
 
     def begin(self, claimed: list[tuple[RunState, list[Event]]]) -> None:
         """Start the attempts of runs whose claim is committed."""
         for state, events in claimed:
+            if state.owner != self.key:
+                continue  # it ended, or was taken away, in the same transaction
+            self.free -= 1
+            if state.deaths:
+                self._suspect = state.key
             known = self.attempts.get(state.key)
             if known is not None:
                 known.fence()
@@ -204,6 +219,8 @@ class Worker:
         variables: Variables = copy_context()
         variables.run(executing_attempt.set, attempt)
         variables.run(attempt.start, code)
+        if state.cancel == "asked":
+            self.judge_cancel(attempt)
         self._watch_timeout(attempt)
 
     # -------------------------------------------------- what an attempt tells us
@@ -265,7 +282,7 @@ class Worker:
             if operation.error is not None and not isinstance(operation.error, OSProtocolError):
                 return
             if operation.error is not None and self.accepts:
-                self.loop.call_later(0.2, self.writer.put, Operation(give_back, given))
+                self.loop.call_later(_TROUBLE_S, self.writer.put, Operation(give_back, given))
 
         self.writer.put(Operation(give_back, given))
 
@@ -312,7 +329,7 @@ class Worker:
 
     def start_command(self, workflow: Workflow[Any, Any], data: bytes, options: RunOptions | None) -> c.Start:
         """The command that starts a run, with a new id."""
-        options, default = options or _NO_OPTIONS, workflow.options
+        options, default = options or no_options(), workflow.options
         cancel = options.cancel or default.cancel
         return c.Start(
             key=0,
@@ -329,8 +346,8 @@ class Worker:
 
     def with_parent(self, start: c.Start, key: int, parent: RunState, position: str) -> c.Start:
         """The same start for a child of a run."""
-        return replace(
-            start, key=key, parent=parent.key, parent_id=parent.id, position=position, depth=parent.depth + 1
+        return start._replace(
+            key=key, parent=parent.key, parent_id=parent.id, position=position, depth=parent.depth + 1
         )
 
     def remember_options(self, run_id: str, options: RunOptions | None) -> None:
@@ -378,6 +395,7 @@ class Worker:
 
     def judge_cancel(self, attempt: Attempt) -> None:
         """Ask before_cancel, and tell the run what it said."""
+        attempt.judging = True
         self.spawn(endings.judge_cancel(self, attempt))
 
     def _watch_timeout(self, attempt: Attempt) -> None:

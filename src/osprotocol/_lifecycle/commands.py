@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -20,8 +19,7 @@ class Entry(NamedTuple):
     value: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """Accept a run. `key` is the row it will have."""
 
     key: int
@@ -43,15 +41,13 @@ class Start:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A worker takes the run to execute it."""
 
     owner: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An attempt adds to the journal. `progress` tells whether work was done, which clears the count of deaths."""
 
     epoch: int
@@ -59,8 +55,7 @@ class Record:
     progress: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class SetProgress:
+class SetProgress(NamedTuple):
     """The code reports how far it is."""
 
     epoch: int
@@ -69,8 +64,7 @@ class SetProgress:
     message: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Yield:
+class Yield(NamedTuple):
     """Nothing of the attempt executes any more.
 
     `seen` is the last event that the attempt has taken up; a wake after it stays. `release` gives the run back;
@@ -84,24 +78,21 @@ class Yield:
     runnable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Activate:
+class Activate(NamedTuple):
     """The attempt, still in memory, goes on."""
 
     epoch: int
     seen: int
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(NamedTuple):
     """The code returned."""
 
     epoch: int
     result: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(NamedTuple):
     """The attempt ended with an error. `retry` says whether the code allows another try."""
 
     epoch: int
@@ -111,8 +102,7 @@ class Fail:
     forget: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EndCancelled:
+class EndCancelled(NamedTuple):
     """The attempt ended by a rejection nobody caught, or its cleanup is done."""
 
     epoch: int
@@ -120,28 +110,24 @@ class EndCancelled:
     by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PassTimeout:
+class PassTimeout(NamedTuple):
     """The timeout has passed and its policy is to go on."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     by: str
     reason: str | None = None
     following: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(NamedTuple):
     by: str
     following: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """`graceful` None means as the run's options say. `following` is a parent's; it never fails."""
 
     by: str
@@ -150,16 +136,14 @@ class Cancel:
     following: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeCancel:
+class JudgeCancel(NamedTuple):
     """What before_cancel said."""
 
     epoch: int
     veto: bool
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
+class OpenRequest(NamedTuple):
     """Ask a person. `epoch` None is a gate from outside; `key` is the row that the request will have."""
 
     epoch: int | None
@@ -180,16 +164,14 @@ class OpenRequest:
     release: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Withdraw:
+class Withdraw(NamedTuple):
     """The code no longer needs the answer that it asked for at a position."""
 
     epoch: int
     position: str
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(NamedTuple):
     """One person's yes or no. `request_id` None means the only open approval."""
 
     by: str
@@ -199,8 +181,7 @@ class Vote:
     seen: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Respond:
+class Respond(NamedTuple):
     """One person's answer to an input or to attention, as JSON."""
 
     by: str
@@ -209,8 +190,7 @@ class Respond:
     seen: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RefuseAnswer:
+class RefuseAnswer(NamedTuple):
     """The worker, which has the type, refuses an answer that the schema let pass."""
 
     epoch: int
@@ -218,13 +198,11 @@ class RefuseAnswer:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class TimerDue:
+class TimerDue(NamedTuple):
     """A timer of the run is due: an expiry, a sleep, a retry, a timeout, a deadline."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDied:
+class WorkerDied(NamedTuple):
     """The worker that held the run is gone. `last_seen` is the last instant it is known to have worked."""
 
     owner: int
@@ -232,8 +210,7 @@ class WorkerDied:
     request_key: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChildChanged:
+class ChildChanged(NamedTuple):
     """A child run moved between the categories ``moving``, ``waiting`` and ``ended``; "" before it existed."""
 
     child_id: str
@@ -242,8 +219,7 @@ class ChildChanged:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """Something to tell that changes nothing, allowed on a final run too: ``callback.error``, a late result."""
 
     type: str
@@ -252,11 +228,10 @@ class Note:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TakeOver:
+class TakeOver(NamedTuple):
     """A new run takes over part of another's journal (retry, fork)."""
 
-    entries: tuple[Entry, ...] = field(default=())
+    entries: tuple[Entry, ...] = ()
 
 
 AttemptCommand = (

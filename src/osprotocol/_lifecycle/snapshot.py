@@ -52,8 +52,10 @@ def progress_of(state: RunState) -> ExecutionProgress:
     return ExecutionProgress(current=state.progress_current, total=state.progress_total, message=state.progress_message)
 
 
-def snapshot_of(state: RunState, *, worker: str | None = None, stuck: str | None = None) -> RunSnapshot:
-    """The run as it looks from outside."""
+def snapshot_of(
+    state: RunState, *, worker: str | None = None, stuck: str | None = None, below: tuple[Waiting, ...] = ()
+) -> RunSnapshot:
+    """The run as it looks from outside; `below` is what its children wait for."""
     error, origin = decode(state.error), decode(state.origin)
     return RunSnapshot(
         id=state.id,
@@ -63,7 +65,7 @@ def snapshot_of(state: RunState, *, worker: str | None = None, stuck: str | None
         progress=progress_of(state),
         attempt=state.attempt,
         event=state.event,
-        waiting_on=waiting_on(state),
+        waiting_on=(*waiting_on(state), *below),
         cancelling=state.cancel == "cancelling",
         cancel_reason=state.cancel_reason,
         cancelled_by=state.cancel_by,

@@ -23,7 +23,10 @@ from osprotocol.execution import Execution
 from osprotocol.protocol.request import Request
 
 _KEYS = frozenset(("prompt", "approve", "answer", "reason", "by"))
-_VOTES = {"approve": True, "approved": True, "yes": True, "reject": False, "rejected": False, "no": False}
+_VOTES = {
+    **dict.fromkeys(("approve", "approved", "yes", "y", "true"), True),
+    **dict.fromkeys(("reject", "rejected", "no", "n", "false"), False),
+}
 
 
 @dataclass(slots=True)
@@ -53,9 +56,10 @@ class Answers:
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"--answers: {path}: {getattr(error, 'strerror', None) or error}", "answers") from None
         self._answers = _read(text, path)
+        self._given: set[tuple[str, int]] = set()
 
     async def give(self, execution: Execution[Any], request: Request) -> bool:
-        """Answer a request; False when the file has no answer for it.
+        """Answer a request; False when the file has no answer for it. Several people's votes are several answers.
 
         Raises:
             CommandError: it has one that does not fit.
@@ -67,13 +71,18 @@ class Answers:
             await _respond(execution, request, found)
         except (InvalidValueError, OSProtocolError) as error:
             raise CommandError(f"{self.path}: the answer to {short(request.prompt)!r}: {error}", "answers") from None
-        if not found.reusable:
+        if found.reusable:
+            self._given.add((request.id, request.revision))
+        else:
             self._answers.remove(found)
         return True
 
     def _find(self, request: Request) -> _Answer | None:
-        named = (one for one in self._answers if one.prompt is not None and one.prompt.lower() in request.prompt.lower())
-        return next(named, None) or next((one for one in self._answers if one.prompt is None), None)
+        prompt, given = request.prompt.lower(), (request.id, request.revision) in self._given
+        for one in self._answers:
+            if one.prompt is not None and one.prompt.lower() in prompt and not (one.reusable and given):
+                return one
+        return next((one for one in self._answers if one.prompt is None), None)
 
 
 async def _respond(execution: Execution[Any], request: Request, answer: _Answer) -> None:
@@ -108,10 +117,12 @@ def _read(text: str, path: Path) -> list[_Answer]:
 
 
 def _line(line: str) -> Any:
+    text = line.strip()
     try:
-        return parse(line.strip(), "answer")
+        value = parse(text, "answer")
     except InvalidValueError:
-        return line.strip()
+        return text
+    return value if _is_detailed(value) else text  # what the text means, the request's schema tells
 
 
 def _is_detailed(value: Any) -> bool:

@@ -5,24 +5,38 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import Any
 
 from typer.exceptions import Abort, TyperException
 
-# Each module registers its commands; this is the order of `osp --help`.
-from osprotocol.cli import start, reading, watching, people, steering, working, upkeep  # noqa: F401, I001
+# Importing a module registers its commands.
+import osprotocol.cli.people
+import osprotocol.cli.reading
+import osprotocol.cli.start
+import osprotocol.cli.steering
+import osprotocol.cli.upkeep
+import osprotocol.cli.watching
+import osprotocol.cli.working  # noqa: F401
 from osprotocol.cli.command import app
-from osprotocol.cli.exits import CommandError, ExitCode, exit_code_of
+from osprotocol.cli.exits import CommandError, ExitCode, PipeClosedError, exit_code_of
 from osprotocol.cli.output import clean, say, to_json
 from osprotocol.errors import OSProtocolError
 
-_PIPE_CLOSED = 141
+_ORDER = (
+    "run", "list", "show", "logs", "events", "watch",
+    "inbox", "approve", "reject", "respond",
+    "pause", "resume", "cancel", "retry", "fork",
+    "worker", "workers", "evict", "workflows",
+    "delete", "backup", "prune", "doctor",
+)  # fmt: skip
+app.registered_commands.sort(key=lambda one: _ORDER.index(one.name or ""))
 
 
 def invoke(arguments: list[str]) -> int:
     """Run one command line; gives its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     as_json = "--json" in arguments
     try:
@@ -30,18 +44,21 @@ def invoke(arguments: list[str]) -> int:
         sys.stdout.flush()
         return int(code or 0)
     except TyperException as error:
-        _tell("usage", clean(error.format_message() or "see 'osp --help'"), as_json)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            say(error.format_message())
+        else:
+            _tell("usage", f"{clean(error.format_message()).removesuffix('.')}; see 'osp --help'", as_json)
         return ExitCode.USAGE
     except (OSProtocolError, CommandError) as error:
         _tell(error.code, clean(error), as_json, _facts(error))
         return exit_code_of(error)
     except (KeyboardInterrupt, Abort, EOFError):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain once more while flushing at exit.
-        with suppress(OSError):
+    except (BrokenPipeError, PipeClosedError):
+        # Python would complain once more while flushing at exit.
+        with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
+        return ExitCode.PIPE_CLOSED
     except OSError as error:
         _tell("operating-system", clean(f"{error.filename or 'osp'}: {error.strerror or error}"), as_json)
         return ExitCode.ENGINE
@@ -54,4 +71,5 @@ def _facts(error: OSProtocolError | CommandError) -> dict[str, Any]:
 
 
 def _tell(code: str, message: str, as_json: bool, facts: dict[str, Any] | None = None) -> None:
-    say(to_json({"code": code, "message": message, **(facts or {})}) if as_json else f"osp: {' '.join(message.split())}")
+    line = " ".join(message.split())
+    say(to_json({"code": code, "message": line, **(facts or {})}) if as_json else f"osp: {line}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from osprotocol.cli.exits import PipeClosedError
 from osprotocol.cli.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,20 +58,25 @@ def command(name: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        signature = inspect.Signature([
-            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-            *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
-            inspect.Parameter("db", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Db),
-            inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json),
-        ])
+        signature = inspect.Signature(
+            [
+                inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+                *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
+                inspect.Parameter("db", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Db),
+                inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json),
+            ]
+        )
 
         @functools.wraps(function)
         def invoke(context: typer.Context, db: str | None, json: bool, **values: Any) -> Any:
             given: Session = context.obj
             session = Session(db or given.url, json or given.json)
-            if inspect.iscoroutinefunction(function):
-                return asyncio.run(function(session, **values))
-            return function(session, **values)
+            try:
+                if inspect.iscoroutinefunction(function):
+                    return asyncio.run(function(session, **values))
+                return function(session, **values)
+            except BrokenPipeError:
+                raise PipeClosedError from None  # Typer would make exit code 1 of it, a failed run
 
         invoke.__signature__ = signature  # type: ignore[attr-defined]
         invoke.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}

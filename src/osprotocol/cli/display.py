@@ -53,13 +53,12 @@ class Bar(Silence):
         self._visible = False
 
     def show(self, run: RunSnapshot) -> None:
-        """Draw the bar as it is now."""
+        """Draw the bar as it is now; a run that has ended has none."""
+        if run.status.is_final:
+            return
         if self._progress is None:
             self._progress = _bars()
             self._task = self._progress.add_task("", total=None, count="")
-        if not self._visible:
-            self._progress.start()
-            self._visible = True
         total = run.progress.total or None
         self._progress.update(
             self._task,
@@ -68,6 +67,9 @@ class Bar(Silence):
             completed=min(run.progress.current, total) if total else 0,
             count=count_text(run),
         )
+        if not self._visible:
+            self._progress.start()
+            self._visible = True
 
     def log(self, line: LogLine) -> None:
         """Write the log line above the bar."""

@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     ENGINE = 6
     UNFINISHED = 7
     INTERRUPTED = 130
+    PIPE_CLOSED = 141
 
     @property
     def meaning(self) -> str:
@@ -44,6 +45,7 @@ _MEANINGS = {
     ExitCode.CONFLICT: "The state of the run or request does not allow it, or this person may not do it.",
     ExitCode.ENGINE: "The database or the machine under it is in trouble.",
     ExitCode.UNFINISHED: "`osp run --no-wait`: the run waits for a person and was left so.",
+    ExitCode.PIPE_CLOSED: "The reader of a pipe went away, as in `osp list | head -1`.",
     ExitCode.INTERRUPTED: "Stopped by Ctrl-C. A run that was under way is left to be continued.",
 }
 
@@ -73,6 +75,10 @@ class CommandError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class PipeClosedError(Exception):
+    """Whoever read our standard output has gone."""
 
 
 def exit_code_of(error: OSProtocolError | CommandError) -> ExitCode:

@@ -73,8 +73,8 @@ class Follower:
             while not finished.done():
                 await watching.look()
                 await watching.answer(finished)
-                await _first(finished, self.interrupts.came if not watching.asked else None, watching.nudged)
-                if self.interrupts.received is not None and not watching.asked and not finished.done():
+                await _first(finished, watching.interrupt, watching.nudged)
+                if watching.interrupted and not finished.done():
                     await watching.decide(finished)
             await watching.look()
             return await finished
@@ -101,10 +101,21 @@ class _Watching:
         self.follower = follower
         self.execution = follower.execution
         self.nudged = asyncio.Event()
-        self.asked = False
+        self._decided = False
+        self._cancelling = False
         self._terminal = Terminal()
         self._log_number = 0
         self._dealt_with: set[tuple[str, int]] = set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal came that nothing was decided about yet."""
+        return self.follower.interrupts.received is not None and not self._decided
+
+    @property
+    def interrupt(self) -> asyncio.Event | None:
+        """What wakes at the signal; None once it was decided about."""
+        return None if self._decided else self.follower.interrupts.came
 
     async def nudge(self) -> None:
         """Note each event of the run."""
@@ -119,8 +130,7 @@ class _Watching:
             for line in lines:
                 self.follower.display.log(line)
             self._log_number = lines[-1].number
-        if not self.execution.status.is_final:
-            self.follower.display.show(self.execution.snapshot)
+        self.follower.display.show(self.execution.snapshot)
 
     # ------------------------------------------------------------------ answers
 
@@ -129,12 +139,13 @@ class _Watching:
         for execution, request in await self._open_requests():
             if finished.done() or (request.id, request.revision) in self._dealt_with:
                 continue
-            if self.asked or self.follower.interrupts.received is not None:
+            if self.interrupted or self._cancelling:
                 return
             await self._deal_with(execution, request)
-        waits = self.execution.status is RunStatus.AWAITING and await self._open_requests()
-        if waits and not self.follower.wait:
-            raise LeftError(ExitCode.UNFINISHED)
+        if not self.follower.wait and self.execution.status is RunStatus.AWAITING and not self.interrupted:
+            left = [(request.id, request.revision) for _, request in await self._open_requests()]
+            if left and self._dealt_with.issuperset(left):
+                raise LeftError(ExitCode.UNFINISHED)
 
     async def _open_requests(self) -> list[tuple[Execution[Any], Request]]:
         found = [(self.execution, request) for request in self.execution.requests]
@@ -153,7 +164,6 @@ class _Watching:
         if follower.answers is not None:
             try:
                 if await follower.answers.give(execution, request):
-                    self._dealt_with.add((request.id, request.revision))
                     return
             except CommandError as error:
                 raise CommandError(f"{error}; run {self.execution.id} still waits, answer with: "
@@ -179,8 +189,8 @@ class _Watching:
         asking = asyncio.create_task(ask_request(self._terminal, execution, request))
         try:
             while not asking.done():
-                await _first(asking, self.follower.interrupts.came)
-                if self.follower.interrupts.received is not None:
+                await _first(asking, self.interrupt)
+                if self.interrupted:
                     return True
                 if not asking.done() and request.id not in {one.id for one in execution.requests}:
                     say("\n  Answered elsewhere.")
@@ -206,11 +216,13 @@ class _Watching:
 
     async def decide(self, finished: asyncio.Task[RunStatus]) -> None:
         """Cancel the run or leave it, as the person says; without one, leave it."""
-        self.asked = True
+        self._decided = True
         follower = self.follower
         follower.display.hide()
         if follower.interrupts.received is signal.SIGINT and follower.session.interactive:
-            question = f"\nCancel run {self.execution.id}, or leave it to be continued later? (c/l, again Ctrl-C stops) "
+            question = (
+                f"\nCancel run {self.execution.id}, or leave it to be continued later? (c/l, again Ctrl-C stops) "
+            )
             asking = asyncio.create_task(self._terminal.ask(question, fresh=True))
             await asyncio.wait((asking, finished), return_when=asyncio.FIRST_COMPLETED)
             line = asking.result() if asking.done() else None
@@ -224,6 +236,7 @@ class _Watching:
         raise LeftError(follower.interrupts.exit_code)
 
     async def _cancel(self, finished: asyncio.Task[RunStatus]) -> None:
+        self._cancelling = True
         cancelling = asyncio.create_task(self.execution.cancel("cancelled with Ctrl-C"))
         await asyncio.wait((cancelling, finished), return_when=asyncio.FIRST_COMPLETED)
         try:
@@ -231,6 +244,7 @@ class _Watching:
         except OSProtocolError as error:
             # A veto, or it ended first: it goes on being followed, and a second Ctrl-C still stops.
             say(clean(error))
+            self._cancelling = False
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:

@@ -125,7 +125,7 @@ def until(moment: datetime | None) -> str:
 def duration(length: timedelta) -> str:
     """A length of time in its two largest units, such as ``3h 20m``."""
     seconds = max(0, int(length.total_seconds()))
-    parts = []
+    parts: list[str] = []
     for name, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         if seconds >= size or (name == "s" and not parts):
             parts.append(f"{seconds // size}{name}")

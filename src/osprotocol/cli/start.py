@@ -68,7 +68,7 @@ async def run(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")] = False,
 ) -> int:
-    """Start a run, work on it, show it, ask for what it asks, and print its result.
+    """Start a run and follow it to its result.
 
     A run that was killed goes on: start it again with the same --key, or start a worker.
     """
@@ -132,9 +132,7 @@ def _wanted(schema: dict[str, Any]) -> str:
     return f"a value of type {schema.get('type', 'JSON')}"
 
 
-async def _detach(
-    session: Session, workflow: Workflow[Any, Any], value: Any, options: RunOptions, target: str
-) -> int:
+async def _detach(session: Session, workflow: Workflow[Any, Any], value: Any, options: RunOptions, target: str) -> int:
     async with session.connect(create=True) as client:
         execution = await client.create_run(workflow, value, options).start()
         snapshot = execution.snapshot

@@ -45,7 +45,7 @@ class Terminal:
         loop = asyncio.get_running_loop()
         while b"\n" not in self._buffer:
             ready: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(descriptor, lambda waiting=ready: waiting.done() or waiting.set_result(None))
+            loop.add_reader(descriptor, _settle, ready)
             try:
                 await ready
             finally:
@@ -56,3 +56,8 @@ class Terminal:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode("utf-8", "replace").rstrip("\r")
+
+
+def _settle(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

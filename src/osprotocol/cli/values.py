@@ -76,21 +76,13 @@ def resolve(schema: Any, root: Any = None) -> dict[str, Any]:
         if isinstance(reference, str) and reference.startswith("#/$defs/") and isinstance(root, Mapping):
             schema = root.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
         elif len(variants) == 1:
-            schema = {**{key: schema[key] for key in ("title", "description", "default") if key in schema}, **variants[0]}
+            schema = {
+                **{key: schema[key] for key in ("title", "description", "default") if key in schema},
+                **variants[0],
+            }
         else:
             return dict(schema)
     return {}
-
-
-def allows_text(schema: Any, root: Any = None) -> bool:
-    """Whether a text may be a value of that schema; a schema that says nothing allows everything."""
-    plain = resolve(schema, root)
-    if "anyOf" in plain:
-        return any(allows_text(one, root or schema) for one in plain["anyOf"])
-    kinds = plain.get("type", "string" if not plain.get("enum") else None)
-    if kinds is None:
-        return any(isinstance(one, str) for one in plain["enum"])
-    return "string" in (kinds if isinstance(kinds, list) else [kinds])
 
 
 def _only_text(schema: Any, root: Any) -> bool:
@@ -100,9 +92,14 @@ def _only_text(schema: Any, root: Any) -> bool:
 def value_for(text: str, schema: Any, what: str, root: Any = None) -> Any:
     """The value that a word means where this schema is wanted.
 
-    Where only text is wanted the word is the text (or a JSON string, with its quotes). Else it is JSON, and where
-    text is possible too, what is not JSON is text.
+    Where only text is wanted the word is the text (or a JSON string, with its quotes). Else it is JSON, and
+    what is not JSON is text; the type then says whether it fits.
+
+    Raises:
+        InvalidValueError: it begins like a JSON object or list, and is none.
     """
+    if text == "null" and isinstance(schema, Mapping) and {"type": "null"} in schema.get("anyOf", ()):
+        return None
     if _only_text(schema, root):
         if len(text) > 1 and text[0] == text[-1] == '"':
             try:
@@ -113,9 +110,9 @@ def value_for(text: str, schema: Any, what: str, root: Any = None) -> Any:
     try:
         return parse(text, what)
     except InvalidValueError:
-        if allows_text(schema, root):
-            return text
-        raise
+        if text.lstrip()[:1] in ("{", "["):
+            raise
+        return text
 
 
 def read_source(word: str) -> str | None:
@@ -163,5 +160,7 @@ def _pairs(words: Sequence[str], kind: dict[str, Any], schema: Any, what: str) -
             raise CommandError(f"{what}: {name!r} is given twice", "input")
         source = read_source(text) if text.startswith("@") else None
         property_schema = wanted.get(name, kind.get("additionalProperties", {}))
-        value[name] = value_for(text if source is None else source.removesuffix("\n"), property_schema, f"{what}, {name}", schema)
+        value[name] = value_for(
+            text if source is None else source.removesuffix("\n"), property_schema, f"{what}, {name}", schema
+        )
     return value

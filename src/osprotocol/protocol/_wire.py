@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PlainSerializer, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from osprotocol import _limits
@@ -42,9 +42,41 @@ class Options(Wire):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(str(part) for part in first["loc"]) or "options"
-            raise InvalidOptionError(f"{type(self).__name__}.{name}", first["msg"]) from None
+            raise _refusal(type(self), error) from None
+
+    @classmethod
+    def from_wire(cls, data: Any) -> Self:
+        """The options that another program sent in the wire's form, checked like those written by hand.
+
+        Raises:
+            InvalidOptionError: an option is unknown or makes no sense.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise _refusal(cls, error) from None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_as_in_python(cls, data: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        """Each subclass has an ``__init__`` with Python's names; pydantic hands it the keys as they were sent."""
+        if not isinstance(data, dict):
+            return build(data)
+        names = {field.alias or name: name for name, field in cls.model_fields.items()}
+        for key in data:
+            if key not in names and key not in cls.model_fields:
+                raise InvalidOptionError(f"{cls.__name__}.{str(key)[:40]}", "is not a known option")
+        given = {names.get(key, key): value for key, value in data.items()}
+        for name, field in cls.model_fields.items():
+            if field.is_required() and name not in given:
+                raise InvalidOptionError(f"{cls.__name__}.{name}", "is required")
+        return build(given)
+
+
+def _refusal(options: type[Options], error: ValidationError) -> InvalidOptionError:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "options"
+    return InvalidOptionError(f"{options.__name__}.{name}", first["msg"])
 
 
 def duration_ms(value: int | timedelta | None, option: str, *, least: int = 0) -> int | None:

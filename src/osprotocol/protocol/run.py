@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -122,6 +122,12 @@ class RunOptions(Options):
         )
 
 
+@cache
+def no_options() -> RunOptions:
+    """The options of a run that was given none."""
+    return RunOptions()
+
+
 class ExecutionProgress(Wire):
     """How far a run is.
 
@@ -199,7 +205,7 @@ class RunSnapshot(Wire):
     workflow: str
     version: str | None = None
     status: RunStatus
-    progress: ExecutionProgress = ExecutionProgress()
+    progress: ExecutionProgress = Field(default_factory=ExecutionProgress)
     attempt: int = 0
     event: int = 0
     waiting_on: tuple[Waiting, ...] = ()

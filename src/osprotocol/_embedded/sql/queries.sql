@@ -73,9 +73,6 @@ SELECT {runs_now} FROM runs WHERE parent = ? AND status = 'awaiting';
 -- name: owned_runs
 SELECT key FROM runs WHERE owner = ?;
 
--- name: counts
-SELECT status, count(*) FROM runs GROUP BY status;
-
 -- name: add_worker
 INSERT INTO workers (id, name, status, started_at, seen_at, workflows) VALUES (?, ?, 'alive', ?, ?, ?) RETURNING key;
 

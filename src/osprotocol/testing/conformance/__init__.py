@@ -6,7 +6,9 @@
         await scenario.check(harness)
 """
 
+from osprotocol.testing.conformance import cancel as _cancel
 from osprotocol.testing.conformance import journal as _journal
+from osprotocol.testing.conformance import pause as _pause
 from osprotocol.testing.conformance import replay as _replay
 from osprotocol.testing.conformance import statuses as _statuses
 from osprotocol.testing.conformance.embedded import EmbeddedHarness
