@@ -1,6 +1,7 @@
 """Writes the generated parts of the documents from the code: `python docs/generate.py` (or `make docs`).
 
-Between ``<!-- generated: NAME -->`` and ``<!-- end -->`` everything is replaced. A test fails when a part is not current.
+Everything between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced. A test fails when a part is not
+current.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def diagram() -> str:
     """The statuses and what leads from one to another, collected from every situation and command."""
     arrows: dict[tuple[str, str], list[str]] = {}
     for name, make in COMMANDS.items():
-        for situation, make_story in SITUATIONS.items():
+        for make_story in SITUATIONS.values():
             story = make_story()
             before = story.state.status
             try:

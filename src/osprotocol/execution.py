@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 from pydantic import TypeAdapter, ValidationError
 
 from osprotocol import _limits
-from osprotocol._json import decode, encode, parse, problems_of
+from osprotocol._json import decode, encode, find_problem, parse, problems_of
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.asking import approval_of, approval_request, check_prompt, input_request, payload_text
 from osprotocol.engine import Engine, Update
@@ -20,6 +20,7 @@ from osprotocol.errors import (
     InputExpiredError,
     InvalidAnswerError,
     InvalidTransitionError,
+    InvalidValueError,
     LimitExceededError,
     RunCancelledError,
     RunFailedError,
@@ -269,6 +270,10 @@ class Execution(Generic[O]):
     # ------------------------------------------------------------------ steering
 
     async def _execute(self, command: c.Command) -> Any:
+        for name, value in command._asdict().items():
+            problem = find_problem(value) if isinstance(value, str) else None
+            if problem is not None:
+                raise InvalidValueError(name, (problem,))
         update = await self._engine.execute(self.id, command)
         if self._latest is None or update.read().event >= self._latest.read().event:
             self._on_update(update)

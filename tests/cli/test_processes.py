@@ -1,6 +1,7 @@
 """`osp` as several processes: workers, signals, kills, pipes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ def shown(folder: Path, run_id: str) -> Any:
 
 def wait_until(folder: Path, run_id: str, wanted: Any) -> Any:
     """Poll another process's run until it is as wanted."""
-    end = time.monotonic() + PATIENCE_S
+    end, run = time.monotonic() + PATIENCE_S, None
     while time.monotonic() < end:
         run = shown(folder, run_id)
         if wanted(run):
@@ -185,6 +186,45 @@ def test_importing_the_terminal_imports_nothing_heavy() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_following_ends_with_ctrl_c(folder: Path) -> None:
+    """Exit code 130, nothing on standard error."""
+    run_id = detached(folder, "flow.py:echo")
+    with InBackground(folder, "events", run_id, "-f", "--json") as following:
+        assert following.process.stdout is not None
+        assert json.loads(following.process.stdout.readline())["type"] == "run.started"
+        following.signal(signal.SIGINT)
+        code, _, err = following.end()
+    assert (code, err) == (130, "")
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error(folder: Path) -> None:
+    """Bytes that are not UTF-8 never reach the database."""
+    said = osp_process(folder, "run", "flow.py:echo", os.fsdecode(b"\xff"))
+    assert (said.returncode, len(said.stderr.splitlines())) == (2, 1)
+
+
+def test_a_closed_standard_error_leaves_standard_output_clean(folder: Path) -> None:
+    """What is for people does not get among the data."""
+    words = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "run", "flow.py:echo"]
+    said = subprocess.run(words, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, check=False)
+    assert (said.returncode, said.stdout) == (0, "hello\n")
+
+
+def test_an_unexpected_error_is_one_line(folder: Path) -> None:
+    """No traceback, unless the variable asks for it."""
+    code = (
+        "import osprotocol.cli.working as w, osprotocol.cli as c\n"
+        "def broken(*_): raise RuntimeError('two\\nlines')\n"
+        "w.load_workflows = broken\nc.main(['workflows', 'x'])"
+    )
+    words = [sys.executable, "-c", code]
+    said = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert (said.returncode, len(said.stderr.splitlines())) == (6, 1)
+    traced = {**environment(), "OSP_TRACEBACK": "1"}
+    said = subprocess.run(words, cwd=folder, env=traced, capture_output=True, text=True, check=False)
+    assert "Traceback" in said.stderr
 
 
 def test_help_is_there_for_every_command(folder: Path) -> None:

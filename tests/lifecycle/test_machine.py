@@ -133,7 +133,8 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.executing and self.state.cancel == "none")
     @rule(
-        kind=st.sampled_from(["approval", "input"]), team=TEAMS, required=st.integers(1, 3), threshold=st.integers(1, 2),
+        kind=st.sampled_from(["approval", "input"]), team=TEAMS, required=st.integers(1, 3),
+        threshold=st.integers(1, 2),
         timeout_ms=TIMEOUTS, auto=st.booleans(),
     )  # fmt: skip
     def the_code_asks(self, kind: str, team: tuple[str, ...], **more: Any) -> None:

@@ -54,7 +54,9 @@ def test_a_query_finds_its_rows_by_an_index(name: str) -> None:
     assert bool(set(scanned) - SMALL) == (name in ALLOWED_SCANS), plan(QUERIES[name])
 
 
-@pytest.mark.parametrize("name", ["ready_runs", "due_runs", "events_since", "events_of_run", "open_requests", "newest_logs"])
+@pytest.mark.parametrize(
+    "name", ["ready_runs", "due_runs", "events_since", "events_of_run", "open_requests", "newest_logs"]
+)
 def test_a_hot_query_sorts_nothing(name: str) -> None:
     """Its index has the order already."""
     assert not [line for line in plan(QUERIES[name]) if "TEMP B-TREE" in line]
@@ -80,9 +82,9 @@ def test_every_table_is_strict() -> None:
     """A text in a column of numbers is refused."""
     connection = apsw.Connection(":memory:")
     connection.execute(read_sql("schema.sql"))
-    assert {row[1]: row[5] for row in connection.execute("PRAGMA table_list") if not row[1].startswith("sqlite_")} == {
-        name: 1 for name in ("runs", "journal", "requests", "logs", "hooks", "workers")
-    }
+    assert {
+        row[1]: row[5] for row in connection.execute("PRAGMA table_list") if not row[1].startswith("sqlite_")
+    } == dict.fromkeys(("runs", "journal", "requests", "logs", "hooks", "workers"), 1)
 
 
 def test_a_migrated_schema_is_the_fresh_schema(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection = fresh(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(SchemaTooNewError, match="version 99.*up to 1; upgrade") as caught:
+    with pytest.raises(SchemaTooNewError, match=r"version 99.*up to 1; upgrade") as caught:
         open_store(path)
     assert (caught.value.found, caught.value.known) == (99, database.SCHEMA_VERSION)
 
@@ -174,7 +176,8 @@ def test_an_impossible_run_is_refused(tmp_path: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["kind = 'poll'", "status = 'approved'", "closed_at = 1", "revision = 0", "required = 0", "on_reject = 'x'"]
+    "change",
+    ["kind = 'poll'", "status = 'approved'", "closed_at = 1", "revision = 0", "required = 0", "on_reject = 'x'"],
 )
 def test_an_impossible_request_is_refused(tmp_path: Path, change: str) -> None:
     """An open request is not closed, a closed one is."""

@@ -88,12 +88,14 @@ def shared_folder() -> Iterator[Path]:
 def as_ordinary_user(path: Path) -> str:
     """What opening the database says to a user who is not root."""
     code = (
-        "import os, sys, pathlib; from osprotocol._embedded.store import Store; from osprotocol._clock import SystemClock\n"
+        "import os, sys, pathlib\n"
+        "from osprotocol._embedded.store import Store; from osprotocol._clock import SystemClock\n"
         f"if os.geteuid() == 0: os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "try: Store(pathlib.Path(sys.argv[1]), SystemClock()); print('opened')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
-    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False, timeout=60)
+    command = [sys.executable, "-c", code, str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return ran.stdout + ran.stderr
 
 
@@ -174,7 +176,7 @@ def test_the_deepest_mount_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------------- damage
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, but long enough to look like one" * 100, b"SQLite format 3\x00" * 300])
+@pytest.mark.parametrize("content", [b"long enough to look like a database" * 100, b"SQLite format 3\x00" * 300])
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     """And left as it is."""
     path = tmp_path / "runs.db"

@@ -69,4 +69,4 @@ async def refused(client: Client) -> None:
     run(sell, "x")  # type: ignore[misc]
     await client.list(status=3)  # type: ignore[arg-type]
     text: str = await (await sell.start(Order(1, 2.0))).result  # type: ignore[assignment]
-    print(text)
+    assert_type(text, str)

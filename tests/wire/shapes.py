@@ -34,7 +34,7 @@ EVENT = Event(
 LINE = LogLine(number=4, at=AT, level="info", message="hello", attempt=2, step="load", fields={"row_count": 3})
 REQUEST = Request(
     id="r1-5", run_id="r1", workflow="publish", kind="input", status="answered", prompt="Version?",
-    payload={"draft_text": "x"}, digest=DIGEST, revision=2, schema_={"type": "string"}, approvers=("ann",),
+    payload={"draft_text": "x"}, digest=DIGEST, revision=2, schema={"type": "string"}, approvers=("ann",),
     required_approvals=2, reject_threshold=3, auto_approve_on_timeout=True, opened_at=BEGAN, expires_at=AT,
     closed_at=AT, responses=(RESPONSE,), answer="1.0", message="not a version", gate=True,
 )  # fmt: skip
@@ -71,9 +71,12 @@ SHAPES: dict[str, Wire] = {
         opened_at=BEGAN,
     ),
     "response": RESPONSE,
-    "retry": Retry(attempts=5, delay_ms=timedelta(milliseconds=250), backoff="exponential", max_delay_ms=9_000, jitter=0.5),
+    "retry": Retry(
+        attempts=5, delay_ms=timedelta(milliseconds=250), backoff="exponential", max_delay_ms=9_000, jitter=0.5
+    ),
     "run-options": RunOptions(
-        timeout=Timeout(ms=30_000, on_timeout="cancel", clock="wall"), retry=Retry(attempts=1), cancel=Cancel(reason="r"),
+        timeout=Timeout(ms=30_000, on_timeout="cancel", clock="wall"), retry=Retry(attempts=1),
+        cancel=Cancel(reason="r"),
         labels={"team_name": "web"}, idempotency_key="k", on_complete=print, on_failed=print, on_status_change=print,
     ),
     "run-options-bare": RunOptions(),

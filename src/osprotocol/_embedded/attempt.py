@@ -13,17 +13,19 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from osprotocol import _limits
-from osprotocol._clock import Timer
+from osprotocol._embedded.branches import Branch, BranchStopped, Unwind, name_of, stands_before
 from osprotocol._embedded.driver import Drive, Wait, where
+from osprotocol._embedded.outbox import Outbox
 from osprotocol._embedded.replay import CANCEL, Recorded, Replay, describe
 from osprotocol._embedded.store import Operation
+from osprotocol._embedded.timers import AttemptTimers
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import digest as digest_of
 from osprotocol._json import encode
 from osprotocol._lifecycle import commands as c
+from osprotocol._lifecycle.change import timeout_at
 from osprotocol._lifecycle.state import Event, RunState
 from osprotocol.errors import (
-    FencedError,
     ForeignAwaitError,
     JournalMismatchError,
     StoreError,
@@ -33,43 +35,6 @@ from osprotocol.errors import (
 if TYPE_CHECKING:
     from osprotocol._embedded.worker import Worker
     from osprotocol.workflow import Workflow
-
-
-class Unwind(BaseException):
-    """Takes a run's code out of memory. Not an `Exception`, so that ``except Exception`` cannot swallow it."""
-
-
-class BranchStopped(BaseException):
-    """Ends a branch of a gather in which another branch failed."""
-
-
-class Branch:
-    """One line of execution of a run's code: the workflow itself, or a coroutine in a gather."""
-
-    __slots__ = ("count", "group", "is_joining", "parent", "prefix", "step", "task", "wait")
-
-    def __init__(self, prefix: str, parent: Branch | None, group: Any) -> None:
-        self.prefix = prefix
-        self.parent = parent
-        self.group = group
-        self.count = 0
-        self.step: str | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.wait: Wait | None = None
-        self.is_joining = False
-
-    def next_position(self) -> str:
-        self.count += 1
-        return f"{self.prefix}{self.count}"
-
-    @property
-    def is_stopped(self) -> bool:
-        branch: Branch | None = self
-        while branch is not None and branch.group is not None:
-            if branch.group.is_stopped:
-                return True
-            branch = branch.parent
-        return False
 
 
 class Attempt:
@@ -100,22 +65,17 @@ class Attempt:
         self.judging = False
         self.timing_out = False
         self.stopping = False
-        self._stood = _stands_before(state)
-        self.positions = set(replay.recorded)
+        self._stood = stands_before(state)
         self.seen = state.event
         self.executing = True
         self.root: Branch | None = None
         self.asking = 0
         self.draining: set[str] = set()
         self.answers: dict[str, Callable[[], None]] = {}
-        self._timed: dict[Wait, tuple[int, Callable[[], None], Timer | None]] = {}
+        self.timers = AttemptTimers(self)
         self._deliveries: deque[tuple[Wait, Any]] = deque()
         self._gate: list[Wait] = []
-        self._unsynced = 0
-        self._sync_waits: list[Wait] = []
-        self._entries: list[c.Entry] = []
-        self._entries_round = -1
-        self._entries_critical = True
+        self.out = Outbox(self, set(replay.recorded))
         self._linger: asyncio.TimerHandle | None = None
         self._foreign_told: set[str] = set()
 
@@ -175,7 +135,7 @@ class Attempt:
         """The code awaits something that its context did not make: tell it, or give the error for a strict workflow."""
         if self.unwinding:
             return None
-        place, what = where(coroutine), _name_of(awaited)
+        place, what = where(coroutine), name_of(awaited)
         error = ForeignAwaitError(self.workflow.name, place, what)
         if self.workflow.strict:
             return error
@@ -227,11 +187,11 @@ class Attempt:
 
     def _needs_sync(self) -> bool:
         self.activate()
-        return self._unsynced > 0
+        return not self.out.is_synced
 
     async def _synced(self, branch: Branch) -> None:
         wait = Wait(loop=self.loop)
-        self._sync_waits.append(wait)
+        self.out.when_synced(wait)
         self.busy += 1
         try:
             await self.wait_on(branch, wait)
@@ -254,7 +214,7 @@ class Attempt:
         finally:
             self.waits.pop(position, None)
             self.answers.pop(position, None)
-            self._disarm(wait)
+            self.timers.disarm(wait)
 
     def replayed(self, branch: Branch, position: str) -> bool:
         """Hand out a recorded outcome at once if it is the next and nobody else can run: replay without waiting."""
@@ -350,7 +310,7 @@ class Attempt:
     def _deliver_cancel(self, *, live: bool) -> None:
         self.cancel_delivered = True
         if live:
-            self.record(c.Entry(CANCEL))
+            self.out.record(c.Entry(CANCEL))
             self.activate()
         assert self.root is not None
         self.cancel_branch(self.root)
@@ -362,35 +322,6 @@ class Attempt:
         elif branch.step is not None and branch.task is not None:
             branch.task.cancel(self.state.cancel_reason or "cancelled")
 
-    # ------------------------------------------------------------------- timers
-
-    def call_at(self, wait: Wait, due: int, on_due: Callable[[], None]) -> None:
-        """Call when `due` has come, unless the wait ends before or the run is held; a pause moves `due`."""
-
-        def fire() -> None:
-            if not (wait.done() or self.unwinding or self.is_held):
-                self._timed.pop(wait, None)
-                on_due()
-
-        timer = None if self.state.pause_settled_at is not None else self.worker.clock.call_at(due, fire)
-        self._timed[wait] = (due, on_due, timer)
-
-    def _disarm(self, wait: Wait) -> None:
-        _, _, timer = self._timed.pop(wait, (0, None, None))
-        if timer is not None:
-            timer.cancel()
-
-    def _shift_timers(self, by: int) -> None:
-        """What held the run is gone: what was to wake then wakes later by the time that stood still."""
-        for wait, (due, on_due, _) in list(self._timed.items()):
-            self._disarm(wait)
-            self.call_at(wait, due + by, on_due)
-
-    @property
-    def wake_at(self) -> int | None:
-        """When the earliest timer of the code is due."""
-        return min((due for due, _, _ in self._timed.values()), default=None)
-
     # ------------------------------------------------------- standing and leaving
 
     def _stand_still(self) -> None:
@@ -400,10 +331,13 @@ class Attempt:
         foreign = any(branch.wait is None for branch in self.branches.values())
         if foreign:
             return
-        wake_at = self.wake_at
+        wake_at = self.timers.wake_at
         if wake_at is not None and wake_at <= self.worker.clock.now() and not self.is_held:
             return  # a timer is due: it fires as soon as the loop gets to it
         state = self.state
+        timeout = timeout_at(state)
+        if timeout is not None and timeout <= self.worker.clock.now() and not self.is_held:
+            return  # the worker is about to judge it; parked, the run would only be brought back for it
         for_people = self.asking or state.open_requests or state.pause_at is not None or state.children_waiting
         linger_s = self.worker.linger_s
         if self.stopping:
@@ -414,7 +348,7 @@ class Attempt:
             return
         if self.executing and for_people:
             self.executing = False
-            self.command(c.Yield(self.epoch, self.seen))
+            self.out.send(c.Yield(self.epoch, self.seen))
         if self._linger is None:
             self._linger = self.loop.call_later(linger_s, self.park)
             self.worker.lingers(self)
@@ -435,7 +369,7 @@ class Attempt:
         self._stop_lingering()
         if not self.executing:
             self.executing = True
-            self.command(c.Activate(self.epoch, self.seen))
+            self.out.send(c.Activate(self.epoch, self.seen))
 
     def park(self) -> None:
         """Leave memory; the journal brings the run back when there is something to do."""
@@ -447,7 +381,7 @@ class Attempt:
     def park_now(self) -> None:
         """Give the run back, to be gone on with as soon as nothing holds it if there is something to go on with."""
         more = bool(self.busy or self.runnable or self._gate or self._deliveries or not self.replay.is_over)
-        wake_at = None if more else self.wake_at
+        wake_at = None if more else self.timers.wake_at
         self.leave(c.Yield(self.epoch, self.seen, wake_at, release=True, runnable=more))
 
     def leave(self, command: c.Command | None) -> None:
@@ -455,81 +389,19 @@ class Attempt:
         if self.unwinding:
             return
         if command is not None:
-            self.command(command)
+            self.out.send(command)
         self.unwinding = True
         if self._linger is not None:
             self._linger.cancel()
         self.worker.leaves(self)
-        for wait in list(self._timed):
-            self._disarm(wait)
+        self.timers.disarm_all()
         for branch in list(self.branches.values()):
             if branch.wait is not None:
                 self.throw(branch.wait, Unwind())
             elif branch.step is not None and branch.task is not None:
                 branch.task.cancel("the run no longer runs here")
 
-    # ------------------------------------------------------------------ journal
-
-    def record_delivery(self, entry: c.Entry) -> None:
-        """Add that an outcome from outside is handed out. Effects wait for it only where its order is a question."""
-        self.record(entry, critical=len(self.branches) > 1)
-
-    def record(self, entry: c.Entry, *, critical: bool = True) -> None:
-        """Add to the journal; what is added in one round of the loop goes in one command.
-
-        No effect begins before a `critical` record is durable.
-        """
-        if self.unwinding:
-            raise Unwind
-        if entry.position is not None:
-            self.positions.add(entry.position)
-        writer = self.worker.writer
-        if self._entries_round == writer.round and self._entries_critical >= critical:
-            self._entries.append(entry)
-            return
-        self._entries = entries = [entry]
-        key, epoch = self.key, self.epoch
-        self._put(lambda transaction: transaction.apply(key, c.Record(epoch, tuple(entries))), critical=critical)
-        self._entries_round, self._entries_critical = writer.round, critical
-
-    def command(self, command: c.Command, done: Callable[[Operation], None] | None = None) -> None:
-        """Send a command of this attempt, after everything that it sent before."""
-        key = self.key
-        self._put(lambda transaction: transaction.apply(key, command), done)
-
-    def transact(
-        self, position: str, run: Callable[[Transaction], Any], done: Callable[[Operation], None] | None = None
-    ) -> None:
-        """Begin the operation at a position, in order with everything else that this attempt sends."""
-        self.positions.add(position)
-        self._put(run, done)
-
-    def _put(
-        self,
-        run: Callable[[Transaction], Any],
-        done: Callable[[Operation], None] | None = None,
-        *,
-        critical: bool = True,
-    ) -> None:
-        self._unsynced += critical
-        self._entries_round = -1  # what is recorded from here on comes after this
-
-        def finished(operation: Operation) -> None:
-            self._unsynced -= critical
-            if operation.error is None:
-                decision_error = getattr(operation.result, "error", None)
-                if isinstance(decision_error, FencedError):
-                    self.fence()
-            if done is not None:
-                done(operation)
-            elif operation.error is not None:
-                self.refused(operation.error)
-            if not self._unsynced and self._sync_waits and not self.unwinding:
-                waiting, self._sync_waits = self._sync_waits, []
-                for wait in waiting:
-                    self.resolve(wait)
-
-        self.worker.writer.put(Operation(run, finished), lazy=not critical)
+    # ------------------------------------------------------------------ trouble
 
     def refused(self, error: BaseException) -> None:
         """What the attempt sent was not taken: it is no longer its run, or the store is in trouble."""
@@ -572,12 +444,20 @@ class Attempt:
         payload = {"reason": "mismatch", "key": position, "recorded": error.recorded, "asked": error.asked}
         self.attend(str(error), payload)
 
-    def late(self, entry: c.Entry) -> None:
-        """A step ended after nobody waited for it any more: the journal tells it, the run does not use it."""
-        # A note, never a record: this attempt may still own the run, and a record would become the step's outcome.
-        told = encode({"key": entry.position, "type": entry.type, "epoch": self.epoch})
-        key, note = self.key, c.Note("attempt.late-result", told, name=entry.name)
-        self.worker.put_quietly(lambda transaction: transaction.apply(key, note))
+    def check_length(self) -> None:
+        """Stop a run whose journal grows without end.
+
+        Raises:
+            Unwind: it is as long as it may get; a person is asked.
+        """
+        if self.state.event >= _limits.EVENTS_PER_RUN:
+            limit = f"EVENTS_PER_RUN = {_limits.EVENTS_PER_RUN}"
+            prompt = (
+                f"The journal of this run has {self.state.event} events, the limit is {limit}. It was stopped. "
+                f"Cancel it, and split its work into child runs."
+            )
+            self.attend(prompt, {"reason": "limit", "limit": "EVENTS_PER_RUN"})
+            raise Unwind
 
     def attend(self, prompt: str, payload: dict[str, Any]) -> None:
         """Give the run back and ask a person what to do with it."""
@@ -591,7 +471,7 @@ class Attempt:
             )
             return transaction.apply(key, command)
 
-        self._put(ask)
+        self.out.transact(ask)
         if not self.unwinding:
             self.leave(None)
 
@@ -615,9 +495,9 @@ class Attempt:
                 self._answer(event.name)
             if event.number == state.wake:
                 self.seen = event.number
-        stood, self._stood = self._stood, _stands_before(state)
+        stood, self._stood = self._stood, stands_before(state)
         if stood and not self._stood:
-            self._shift_timers(state.paused_us - before.paused_us)
+            self.timers.shift(state.paused_us - before.paused_us)
         if state.cancel == "asked" and not self.judging:
             self.worker.judge_cancel(self)
         if self.runnable == 0:
@@ -627,44 +507,3 @@ class Attempt:
         handler = self.answers.get(position)
         if handler is not None:
             handler()
-
-
-def _stands_before(state: RunState) -> bool:
-    """Whether a pause or a request holds the run; a cancel goes past both."""
-    held = state.pause_at is not None or any(request.holds for request in state.requests)
-    return held and state.cancel != "cancelling"
-
-
-def _name_of(awaited: Any) -> str:
-    if awaited is None:
-        return "a bare yield (asyncio.sleep(0))"
-    return f"a {type(awaited).__name__} that its context did not make (asyncio.sleep, asyncio.gather, a socket ...)"
-
-
-def failure_position(error: BaseException) -> str | None:
-    """Where the step or child failed that ended an attempt: the last one in the chain of causes, groups included."""
-    seen: set[int] = set()
-    pending: list[BaseException] = [error]
-    while pending:
-        current = pending.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        position: str | None = getattr(current, "__osp_position__", None)
-        if position is not None:
-            return position
-        if isinstance(current, BaseExceptionGroup):
-            pending.extend(current.exceptions)
-        context = None if current.__suppress_context__ else current.__context__
-        pending.extend(cause for cause in (current.__cause__, context) if cause is not None)
-    return None
-
-
-def error_info(error: BaseException) -> str:
-    """JSON of what ended a run or step."""
-    info: dict[str, Any] = {"type": type(error).__name__, "message": str(error)[: _limits.TEXT_CHARACTERS]}
-    code = getattr(type(error), "code", None)
-    if isinstance(code, str):
-        info["code"] = code
-    info["message"] = info["message"].encode("utf-8", "replace").decode()
-    return encode(info)

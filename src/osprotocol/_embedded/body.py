@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from osprotocol import _limits
 from osprotocol._clock import to_datetime
-from osprotocol._embedded.attempt import Attempt, Branch, BranchStopped, Unwind
+from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.branches import Branch, BranchStopped, Unwind
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.questions import ask_approval, ask_input
 from osprotocol._embedded.replay import Recorded
@@ -89,15 +90,15 @@ class EmbeddedContext(Context):
         else:
             until, paused = attempt.worker.clock.now() + length * _US_PER_MS, attempt.state.paused_us
             value = encode({"until": until, "paused": paused})
-            attempt.record(c.Entry("sleep.started", position, "sleep", str(length), None, value))
+            attempt.out.record(c.Entry("sleep.started", position, "sleep", str(length), None, value))
         wait = Wait(loop=attempt.loop)
 
         def woken() -> None:
             attempt.activate()
-            attempt.record_delivery(c.Entry("sleep.completed", position, "sleep", str(length)))
+            attempt.out.record_delivery(c.Entry("sleep.completed", position, "sleep", str(length)))
             attempt.deliver(wait, None)
 
-        attempt.call_at(wait, until + attempt.state.paused_us - paused, woken)
+        attempt.timers.call_at(wait, until + attempt.state.paused_us - paused, woken)
         await attempt.outcome(branch, position, wait)
 
     # ---------------------------------------------------------------- gather
@@ -242,7 +243,7 @@ class EmbeddedContext(Context):
                 return
             attempt.answers.pop(position, None)
             attempt.activate()
-            attempt.record_delivery(c.Entry("child.completed", position, workflow.name, digest, None, value))
+            attempt.out.record_delivery(c.Entry("child.completed", position, workflow.name, digest, None, value))
             attempt.deliver(wait, value)
 
         attempt.answers[position] = ended
@@ -282,7 +283,7 @@ class EmbeddedContext(Context):
             if operation.error is not None:
                 attempt.fence()
 
-        attempt.transact(position, begin, begun)
+        attempt.out.begin(position, begin, begun)
         attempt.worker.remember_options(child_id, options)
         return child_id
 
@@ -324,7 +325,7 @@ class EmbeddedContext(Context):
         if recorded is not None and recorded.completed is not None:
             return to_datetime(int(recorded.completed.value or 0))
         instant = attempt.worker.clock.now()
-        attempt.record(c.Entry("value.recorded", position, "now", None, None, str(instant)))
+        attempt.out.record(c.Entry("value.recorded", position, "now", None, None, str(instant)))
         return to_datetime(instant)
 
     def uuid(self) -> UUID:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from osprotocol._clock import monotonic_s
 
 if TYPE_CHECKING:
-    from osprotocol._embedded.attempt import Attempt, Branch
+    from osprotocol._embedded.attempt import Attempt
+    from osprotocol._embedded.branches import Branch
 
 
 class Wait(asyncio.Future[Any]):

@@ -81,6 +81,9 @@ class DueTimers:
         row = transaction.connection.execute(QUERIES["next_due"], (now,)).get
         if row is not None:
             upcoming.append(row)
+        row = transaction.connection.execute(QUERIES["due_elsewhere"], (now - _OTHERS_DUE_US, now, me)).get
+        if row is not None:
+            upcoming.append(row + _OTHERS_DUE_US)
         if keys:
             # More may be due, or a timeout is another worker's to judge: look again, soon or in a while.
             upcoming.append(now if len(keys) == _DUE_AT_ONCE else now + _OTHERS_DUE_US)

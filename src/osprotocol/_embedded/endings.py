@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from osprotocol import _limits
-from osprotocol._embedded.attempt import Attempt, Unwind, error_info, failure_position
+from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.branches import Unwind, error_info, failure_position
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import decode, encode
@@ -100,7 +101,7 @@ async def failure(worker: Worker, attempt: Attempt, error: Exception) -> c.Fail:
         info["details"] = {"position": position}
     if isinstance(error, RunTimedOutError):
         info["details"] = {"timeoutMs": error.timeout_ms}
-    forget = forgotten(attempt.positions, position) if again and position is not None else ()
+    forget = forgotten(attempt.out.positions, position) if again and position is not None else ()
     return c.Fail(attempt.epoch, encode(info), again, worker.ids.fraction(), tuple(forget))
 
 
@@ -126,7 +127,7 @@ async def judge_cancel(worker: Worker, attempt: Attempt) -> None:
         except TimeoutError:
             told = encode({"callback": "before_cancel", "error": "TimeoutError", "message": "took over 5 s"})
             worker.put_quietly(lambda transaction: transaction.apply(attempt.key, c.Note("callback.error", told)))
-    attempt.command(c.JudgeCancel(attempt.epoch, veto), lambda operation: attempt.judged(operation))
+    attempt.out.send(c.JudgeCancel(attempt.epoch, veto), lambda operation: attempt.judged(operation))
 
 
 async def judge_timeout(worker: Worker, attempt: Attempt) -> None:
@@ -146,10 +147,10 @@ async def judge_timeout(worker: Worker, attempt: Attempt) -> None:
             attempt.leave(command)
     else:
         worker.log(attempt, "warning", f"the timeout of {policy.timeout_ms} ms has passed", None, {})
-        attempt.command(c.PassTimeout(attempt.epoch))
+        attempt.out.send(c.PassTimeout(attempt.epoch))
         if policy.on_timeout == "cancel":
             reason = f"timed out after {policy.timeout_ms} ms"
-            attempt.command(c.Cancel("timeout", reason, True))
+            attempt.out.send(c.Cancel("timeout", reason, True))
     if callback is not None:
         await worker.call_back(attempt.key, "on_timeout_callback", callback)
     attempt.timing_out = False

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from osprotocol._embedded.attempt import Attempt, Branch, BranchStopped
+from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.branches import Branch, BranchStopped
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.replay import Recorded
 from osprotocol._embedded.store import Operation
@@ -64,7 +65,7 @@ async def ask_input(
             adapter.validate_json(request.answer or "null")
         except ValidationError as error:
             problems = "; ".join(f"{path}: {message}" for path, message in problems_of(error))
-            attempt.command(c.RefuseAnswer(attempt.epoch, request.id, problems))
+            attempt.out.send(c.RefuseAnswer(attempt.epoch, request.id, problems))
             return None
         return encode({"expired": False, "value": decode(request.answer)})
 
@@ -96,7 +97,7 @@ async def _ask(
     await attempt.pass_boundary(branch, durable=False)
     granted = attempt.replay.granted.get((position, digest))
     if granted is not None and granted.value is not None:
-        attempt.record(c.Entry("request.completed", position, kind, digest, None, granted.value))
+        attempt.out.record(c.Entry("request.completed", position, kind, digest, None, granted.value))
         await attempt.take_turn(branch, position)
         return granted.value
     wait = Wait(loop=attempt.loop)
@@ -109,7 +110,7 @@ async def _ask(
         if value is not None:
             attempt.answers.pop(position, None)
             attempt.activate()
-            attempt.record_delivery(c.Entry("request.completed", position, kind, digest, None, value))
+            attempt.out.record_delivery(c.Entry("request.completed", position, kind, digest, None, value))
             attempt.deliver(wait, value)
 
     value = await _wait_for_answer(attempt, branch, position, wait, answered, recorded, command, digest)
@@ -137,12 +138,12 @@ async def _wait_for_answer(
     try:
         asked = attempt.worker.request_at(attempt.key, position) if recorded is not None else None
         if asked is None or asked.status == "cancelled":
-            attempt.transact(position, lambda transaction: _open(transaction, attempt, command, digest), opened)
+            attempt.out.begin(position, lambda transaction: _open(transaction, attempt, command, digest), opened)
         elif asked.status != "open":
             answered()
         return await attempt.outcome(branch, position, wait)
     except BranchStopped:
-        attempt.command(c.Withdraw(attempt.epoch, position))
+        attempt.out.send(c.Withdraw(attempt.epoch, position))
         raise
     finally:
         attempt.asking -= 1
@@ -180,7 +181,7 @@ async def ask_attention(
                 value = encode(answer["value"])
                 result.load(value)
             except InvalidValueError as error:
-                attempt.command(c.RefuseAnswer(attempt.epoch, request.id, str(error)))
+                attempt.out.send(c.RefuseAnswer(attempt.epoch, request.id, str(error)))
                 return
         attempt.activate()
         attempt.answers.pop(position, None)

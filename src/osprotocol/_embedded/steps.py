@@ -9,7 +9,8 @@ import traceback
 from typing import Any
 
 from osprotocol import _limits
-from osprotocol._embedded.attempt import Attempt, Branch, Unwind, error_info
+from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.branches import Branch, Unwind, error_info
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.questions import ask_attention
 from osprotocol._embedded.replay import Recorded
@@ -99,7 +100,7 @@ async def execute_step(
     if recorded is not None:
         answer = await _take_up(call, recorded)
         if answer is not None:
-            attempt.record(call.entry("step.completed", answer))
+            attempt.out.record(call.entry("step.completed", answer))
             await attempt.take_turn(branch, call.position)
             return definition.result.load(answer)
     return await _execute(call, recorded.retries if recorded is not None else 0)
@@ -130,7 +131,7 @@ async def _execute(call: _Call, failures: int) -> Any:
     while True:
         await attempt.pass_boundary(branch, durable=True)
         if definition.options.at_most_once:
-            attempt.record(call.entry("step.started"))
+            attempt.out.record(call.entry("step.started"))
             await attempt.pass_boundary(branch, durable=True)
         started_at = attempt.worker.clock.now()
         try:
@@ -140,10 +141,10 @@ async def _execute(call: _Call, failures: int) -> Any:
             if await _tries_again(call, error, failures):
                 continue
             info = _info(call, error, failures)
-            attempt.record(call.entry("step.failed", encode(info), started_at))
+            attempt.out.record(call.entry("step.failed", encode(info), started_at))
             await attempt.take_turn(branch, call.position)
             raise _failure(call, info) from None
-        attempt.record(call.entry("step.completed", data.decode(), started_at))
+        attempt.out.record(call.entry("step.completed", data.decode(), started_at))
         await attempt.take_turn(branch, call.position)
         return result
 
@@ -211,7 +212,7 @@ def _tell_late(call: _Call, done: asyncio.Future[Any], started_at: int) -> None:
         return
     error = done.exception()
     value = encode({"error": type(error).__name__}) if error is not None else "null"
-    call.attempt.late(call.entry("step.failed" if error is not None else "step.completed", value, started_at))
+    call.attempt.out.late(call.entry("step.failed" if error is not None else "step.completed", value, started_at))
 
 
 async def _tries_again(call: _Call, error: Exception, failures: int) -> bool:
@@ -230,7 +231,7 @@ async def _tries_again(call: _Call, error: Exception, failures: int) -> bool:
         return False
     until = attempt.worker.clock.now() + step_backoff_us(retry, failures, attempt.worker.ids.fraction())
     told = {"attempt": failures, "error": decode(error_info(error)), "until": until, "paused": attempt.state.paused_us}
-    attempt.record(call.entry("step.retrying", encode(told)))
+    attempt.out.record(call.entry("step.retrying", encode(told)))
     await _on_retry(call, retry, error, failures)
     await _delay(call, until)
     return True
@@ -251,7 +252,7 @@ async def _delay(call: _Call, until: int) -> None:
         attempt.activate()
         attempt.resolve(wait)
 
-    attempt.call_at(wait, until, over)
+    attempt.timers.call_at(wait, until, over)
     await attempt.outcome(call.branch, call.position, wait)
 
 

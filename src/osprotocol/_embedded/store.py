@@ -272,7 +272,10 @@ class Store:
         """The rows of a named query, or of SQL made by `listing`, as committed now."""
         self.check_usable()
         with translated(self.path):
-            return self.reader.execute(QUERIES.get(query, query), tuple(arguments)).fetchall()
+            try:
+                return self.reader.execute(QUERIES.get(query, query), tuple(arguments)).fetchall()
+            except UnicodeEncodeError:
+                return []  # a lone surrogate is in no row
 
     def with_requests(self, row: tuple[Any, ...]) -> RunState:
         """A row of ``runs`` as state with its open requests."""
@@ -283,7 +286,7 @@ class Store:
         """The run with that id, as committed now."""
         self.check_usable()
         with translated(self.path):
-            row = self.reader.execute(QUERIES["load_run_by_id"], (run_id,)).fetchone()
+            row = self.reader.execute(QUERIES["load_run_by_id"], (run_id,)).fetchone() if run_id.isascii() else None
             return None if row is None else _with_requests(self.reader, run_of_row(row))
 
     def load(self, key: int) -> RunState | None:

@@ -369,7 +369,7 @@ class Worker:
         """Store how far the run is."""
         if not attempt.unwinding:
             text = None if message is None else str(message)[: _limits.TEXT_CHARACTERS]
-            attempt.command(c.SetProgress(attempt.epoch, int(current), int(total), text))
+            attempt.out.send(c.SetProgress(attempt.epoch, int(current), int(total), text))
 
     def log(self, attempt: Attempt, level: str, message: str, step: str | None, fields: dict[str, Any]) -> None:
         """Add a line to the run's log."""
@@ -417,7 +417,8 @@ class Worker:
             attempt = self.attempts.get(key)
             if attempt is not None:
                 attempt.on_change(change.state, change.events)
-            elif change.state.ready_at is not None:
+            if change.state.ready_at is not None:
+                # Also when an attempt was here: it has just been fenced, and the run is anybody's.
                 self.backlog = True
         if self.backlog:
             self.claim_more()

@@ -58,7 +58,7 @@ def check_prompt(prompt: str, what: str) -> str:
     Raises:
         InvalidOptionError: it is not text or empty. LimitExceededError: it is too long.
     """
-    if not str(prompt).strip():
+    if not str(prompt).strip() or find_problem(prompt) is not None:
         raise InvalidOptionError(what, "must be a text that people can read, not empty")
     if len(prompt) > _limits.TEXT_CHARACTERS:
         raise LimitExceededError(what, len(prompt), "TEXT_CHARACTERS", _limits.TEXT_CHARACTERS)

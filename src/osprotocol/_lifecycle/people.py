@@ -38,7 +38,7 @@ def open_request(change: Change, command: OpenRequest) -> None:
     state = change.state
     if command.epoch is not None:
         change.fence(command.epoch)
-    if state.is_final or state.cancel != "none":
+    if state.is_final or state.cancel == "cancelling":
         raise change.refuse(f"ask for {command.kind}", "nobody is asked by a run that ends")
     people = {identity(name) for name in command.approvers}
     if people and command.required > len(people):

@@ -18,7 +18,7 @@ import osprotocol.cli.steering
 import osprotocol.cli.upkeep
 import osprotocol.cli.watching
 import osprotocol.cli.working  # noqa: F401
-from osprotocol.cli.command import app
+from osprotocol.cli.command import app as app
 from osprotocol.cli.exits import CommandError, ExitCode, PipeClosedError, exit_code_of
 from osprotocol.cli.output import clean, say, to_json
 from osprotocol.errors import OSProtocolError
@@ -39,9 +39,14 @@ def invoke(arguments: list[str]) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     as_json = "--json" in arguments
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            _tell("usage", f"argument {clean(argument)!r} is not UTF-8 text", as_json)
+            return ExitCode.USAGE
     try:
         code = app(args=arguments, prog_name="osp", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return int(code or 0)
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -61,6 +66,12 @@ def invoke(arguments: list[str]) -> int:
         return ExitCode.PIPE_CLOSED
     except OSError as error:
         _tell("operating-system", clean(f"{error.filename or 'osp'}: {error.strerror or error}"), as_json)
+        return ExitCode.ENGINE
+    except Exception as error:
+        if os.environ.get("OSP_TRACEBACK") == "1":
+            raise
+        message = f"unexpected {type(error).__name__}: {error}; OSP_TRACEBACK=1 shows where"
+        _tell("unexpected", clean(message), as_json)
         return ExitCode.ENGINE
 
 

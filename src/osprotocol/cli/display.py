@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from osprotocol.cli.output import clean, say
+from osprotocol.cli.output import clean, on_terminal, say
 from osprotocol.protocol.events import LogLine
 from osprotocol.protocol.run import RunSnapshot
 
@@ -100,7 +99,7 @@ def _bars() -> Progress:
         console=Console(stderr=True),
         transient=True,
         # What the workflow prints goes above the bar, unless it goes to a file anyway.
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=on_terminal(),
         redirect_stderr=True,
     )
 

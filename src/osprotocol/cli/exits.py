@@ -39,13 +39,13 @@ class ExitCode(IntEnum):
 _MEANINGS = {
     ExitCode.SUCCESS: "The command did what it was asked. For `osp run`: the run is completed.",
     ExitCode.FAILED: "The run failed. For `osp doctor`: something is wrong.",
-    ExitCode.USAGE: "The command line, the target, the input or an answer is wrong. Nothing was changed.",
+    ExitCode.USAGE: "The command line, the target, the input or an answer is wrong.",
     ExitCode.CANCELLED: "The run was cancelled.",
     ExitCode.NOT_FOUND: "There is no such run, request, worker, workflow or database.",
     ExitCode.CONFLICT: "The state of the run or request does not allow it, or this person may not do it.",
-    ExitCode.ENGINE: "The database or the machine under it is in trouble.",
+    ExitCode.ENGINE: "The database, the machine under it, or `osp` itself is in trouble.",
     ExitCode.UNFINISHED: "`osp run --no-wait`: the run waits for a person and was left so.",
-    ExitCode.PIPE_CLOSED: "The reader of a pipe went away, as in `osp list | head -1`.",
+    ExitCode.PIPE_CLOSED: "The reader of a pipe went away, as with `head -1`.",
     ExitCode.INTERRUPTED: "Stopped by Ctrl-C. A run that was under way is left to be continued.",
 }
 

@@ -34,6 +34,8 @@ class Interrupts:
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         for number in _SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # as `nohup` and shells want it for what runs in the background
             # Not loop.add_signal_handler: a second Ctrl-C must work even while code blocks the loop.
             self._before[number] = signal.signal(number, self._on_signal)
         return self

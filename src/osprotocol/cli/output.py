@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TextIO
 
 from osprotocol._clock import SystemClock, from_datetime, to_datetime, to_iso
 from osprotocol.protocol._wire import Wire
@@ -58,7 +58,8 @@ def short(text: object, characters: int = _SHORT) -> str:
 
 def say(text: str) -> None:
     """A line for people, on standard error: standard output belongs to data."""
-    print(text, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # closed: print(file=None) would write it among the data
+        print(text, file=sys.stderr, flush=True)
 
 
 def write(text: str) -> None:
@@ -72,9 +73,14 @@ def write_json(values: Iterable[Any]) -> None:
         write(to_json(value))
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is open (Python has None for a closed one) and a terminal."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
 def on_terminal() -> bool:
     """Whether standard output is a terminal."""
-    return sys.stdout.isatty()
+    return is_terminal(sys.stdout)
 
 
 def write_table(titles: Sequence[str], rows: Sequence[Sequence[object]], nothing: str) -> None:

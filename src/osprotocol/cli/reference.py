@@ -11,11 +11,12 @@ from typing import Any
 
 from typer.main import get_command
 
-from osprotocol.cli.app import app
+from osprotocol.cli import app  # importing it registers the commands
 from osprotocol.cli.exits import ExitCode
 
 BEGIN = "<!-- made by python -m osprotocol.cli.reference; do not edit below -->"
 END = "<!-- end -->"
+_BAR = "\\|"
 _SHARED = ("--db", "--json", "--help")
 
 
@@ -24,7 +25,7 @@ def reference() -> str:
     lines = ["## Exit codes", "", "| Code | Meaning |", "|---|---|"]
     lines += [f"| {code.value} | {code.meaning} |" for code in ExitCode]
     lines += ["", "## Commands", "", "Every command also takes `--db PATH`, `--json` and `--help`.", ""]
-    root: Any = get_command(app)
+    root: Any = get_command(app.app)
     for name in root.list_commands(None):
         lines += _command(root.commands[name])
     return "\n".join(lines)
@@ -35,15 +36,12 @@ def _command(command: Any) -> list[str]:
     options = [one for one in command.params if one.param_type_name == "option" and one.opts[0] not in _SHARED]
     words = " ".join(["osp", command.name, *(one.metavar or one.name.upper() for one in arguments)])
     lines = [f"### `{words}{' [OPTIONS]' if options else ''}`", "", command.help.strip(), ""]
-    rows = [(f"`{one.metavar}`", one.help) for one in arguments]
-    rows += [(f"`{_names(one)}`", one.help + _default(one)) for one in options]
+    rows = [(one.metavar, one.help) for one in arguments]
+    rows += [(_names(one), one.help + _default(one)) for one in options]
     if rows:
-        lines += [
-            "| | |",
-            "|---|---|",
-            *(f"| {name.replace('|', chr(92) + '|')} | {text} |" for name, text in rows),
-            "",
-        ]
+        lines += ["| | |", "|---|---|"]
+        lines += [f"| `{name.replace('|', _BAR)}` | {text} |" for name, text in rows]
+        lines.append("")
     return lines
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from osprotocol.cli.exits import CommandError, ExitCode
+from osprotocol.cli.output import is_terminal
 from osprotocol.client import Client
 from osprotocol.connect import connect
 
@@ -35,7 +36,7 @@ class Session:
     @property
     def interactive(self) -> bool:
         """Whether there is a person to ask: a terminal to read from and one to write to, and no ``--json``."""
-        return not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+        return not self.json and is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
     def database(self) -> Path | None:
         """The database file, whether it exists or not; None when the address is not a file."""

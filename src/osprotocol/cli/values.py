@@ -118,6 +118,8 @@ def value_for(text: str, schema: Any, what: str, root: Any = None) -> Any:
 def read_source(word: str) -> str | None:
     """What ``@FILE`` or ``-`` (standard input) names; None for any other word."""
     if word == "-":
+        if sys.stdin is None:
+            raise CommandError("standard input is closed")
         return sys.stdin.read()
     if not word.startswith("@"):
         return None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from osprotocol import _limits
+from osprotocol._json import find_problem
 from osprotocol.protocol._wire import Instant, Options, Wire
 from osprotocol.protocol.cancel import Cancel
 from osprotocol.protocol.retry import Retry
@@ -100,6 +101,8 @@ class RunOptions(Options):
         for name, value in labels.items():
             if not name or len(name) > _limits.NAME_CHARACTERS or "\x00" in name or "=" in name:
                 raise ValueError(f"label name {name[:40]!r} is empty, too long or holds NUL or '='")
+            if find_problem(name) is not None or find_problem(value) is not None:
+                raise ValueError("a label holds a lone surrogate, which is no text")
             if len(value) > _limits.LABEL_VALUE_CHARACTERS or "\x00" in value:
                 raise ValueError(f"label {name!r}: its value is longer than LABEL_VALUE_CHARACTERS or holds NUL")
         return labels

@@ -64,6 +64,9 @@ SELECT key FROM runs WHERE due_at <= ?1 AND (owner IS NULL OR owner = ?2 OR due_
 -- name: next_due
 SELECT min(due_at) FROM runs WHERE due_at > ?;
 
+-- name: due_elsewhere
+SELECT min(due_at) FROM runs WHERE due_at > ?1 AND due_at <= ?2 AND owner <> ?3;
+
 -- name: children
 SELECT key FROM runs WHERE parent = ? AND ended_at IS NULL;
 

@@ -10,7 +10,9 @@ from osprotocol.testing.conformance import cancel as _cancel
 from osprotocol.testing.conformance import journal as _journal
 from osprotocol.testing.conformance import pause as _pause
 from osprotocol.testing.conformance import replay as _replay
+from osprotocol.testing.conformance import retry as _retry
 from osprotocol.testing.conformance import statuses as _statuses
+from osprotocol.testing.conformance import timeout as _timeout
 from osprotocol.testing.conformance.embedded import EmbeddedHarness
 from osprotocol.testing.conformance.harness import Harness
 from osprotocol.testing.conformance.scenario import SCENARIOS, Scenario

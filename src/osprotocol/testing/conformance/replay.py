@@ -116,6 +116,30 @@ async def code_that_returns_too_early_is_a_mismatch(h: Harness) -> None:
 
 
 @scenario(2, CRASH)
+async def code_that_fails_too_early_is_a_mismatch(h: Harness) -> None:
+    """Changed code that raises before it has asked for what the journal holds stops the run, and does not fail it."""
+
+    async def before(ctx: Context) -> None:
+        await ctx.step(h.note, "a")
+        await ctx.step(h.note, "b")
+        await ctx.wait_for_approval("go?")
+
+    async def after(ctx: Context) -> None:
+        await ctx.step(h.note, "a")
+        raise ValueError("new code")
+
+    flow = h.define(before)
+    execution = await h.start(flow)
+    await h.crash(h.client)
+    h.define(after, name=flow.name)
+    h.client = await h.connect()
+    execution = await h.again(execution)
+    await execution.approve()
+    assert await h.status(execution) is RunStatus.AWAITING
+    assert [wait.kind for wait in execution.waiting_on] == ["attention"]
+
+
+@scenario(2, CRASH)
 async def changed_code_behind_an_open_request_is_a_mismatch(h: Harness) -> None:
     """Changed code that asks another question than the open one stops the run, and the old question is not lost."""
 

@@ -1,0 +1,460 @@
+"""Section 7: retries, what a new attempt keeps, retry() and fork()."""
+
+from typing import Any
+
+from osprotocol.context import Context, current_step
+from osprotocol.errors import (
+    InvalidOptionError,
+    InvalidTransitionError,
+    RunCancelledError,
+    RunFailedError,
+    StepFailedError,
+    TerminalError,
+)
+from osprotocol.protocol.retry import Retry
+from osprotocol.protocol.run import RunOptions, RunStatus
+from osprotocol.testing.conformance.harness import CALLBACKS, CLOCK, CRASH, Harness, refused
+from osprotocol.testing.conformance.scenario import scenario
+from osprotocol.workflow import step
+
+
+class Shaky:
+    """A step that fails as often as it is told."""
+
+    def __init__(self, h: Harness, failures: int, error: type[Exception] = ValueError) -> None:
+        async def shaky(what: str = "shaky") -> str:
+            h.ledger.append(what)
+            self.tries.append(h.now().timestamp())
+            if len(self.tries) <= failures:
+                raise error(f"try {len(self.tries)}")
+            return what
+
+        self.tries: list[float] = []
+        self.step = shaky
+
+    @property
+    def gaps_ms(self) -> list[int]:
+        """Milliseconds between the tries."""
+        return [round((after - before) * 1_000) for before, after in zip(self.tries, self.tries[1:], strict=False)]
+
+
+@scenario(7, CLOCK)
+async def attempts_is_the_number_of_retries(h: Harness) -> None:
+    """Three retries mean up to four tries of a step, and StepFailedError tells how many there were."""
+    shaky = Shaky(h, 9)
+    tried = step(retry=Retry(attempts=3, delay_ms=10))(shaky.step)
+
+    @h.workflow
+    async def flow(ctx: Context) -> int:
+        try:
+            await ctx.step(tried)
+        except StepFailedError as error:
+            return error.attempts
+        return 0
+
+    execution = await h.start(flow)
+    await h.advance(ms=100)
+    assert await h.result(execution) == 4
+    assert len(shaky.tries) == 4
+
+
+@scenario(7, CLOCK)
+async def run_attempts_are_retries_too(h: Harness) -> None:
+    """Two retries of a run mean up to three attempts."""
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        raise ValueError(str(ctx.attempt))
+
+    execution = await h.start(flow, options=RunOptions(retry=Retry(attempts=2, delay_ms=10)))
+    await h.advance(ms=100)
+    error = await h.error(execution, RunFailedError)
+    assert (error.attempts, error.message) == (3, "3")
+
+
+@scenario(7, CLOCK)
+async def the_three_backoffs_of_a_step(h: Harness) -> None:
+    """Delays of steps are none, linear and exponential as written, capped by max_delay_ms."""
+    expected: list[tuple[Retry, list[int]]] = [
+        (Retry(attempts=3, delay_ms=100), [100, 100, 100]),
+        (Retry(attempts=3, delay_ms=100, backoff="linear"), [100, 200, 300]),
+        (Retry(attempts=4, delay_ms=100, backoff="exponential"), [100, 200, 400, 800]),
+        (Retry(attempts=4, delay_ms=100, backoff="exponential", max_delay_ms=300), [100, 200, 300, 300]),
+    ]
+    for retry, delays in expected:
+        shaky = Shaky(h, 9)
+        tried = step(retry=retry)(shaky.step)
+
+        async def flow(ctx: Context, tried: Any = tried) -> None:
+            await ctx.step(tried)
+
+        execution = await h.start(h.define(_without_default(flow, tried)))
+        await h.advance(ms=5_000)
+        await h.error(execution, RunFailedError)
+        assert shaky.gaps_ms == delays
+
+
+def _without_default(flow: Any, tried: Any) -> Any:
+    async def backoff(ctx: Context) -> None:
+        await flow(ctx, tried)
+
+    return backoff
+
+
+@scenario(7, CLOCK)
+async def the_three_backoffs_of_a_run(h: Harness) -> None:
+    """Delays of runs are none, linear and exponential as written, capped by max_delay_ms."""
+    for settings, delays in (
+        ({"backoff": "none"}, [100, 100, 100]),
+        ({"backoff": "linear"}, [100, 200, 300]),
+        ({"backoff": "exponential"}, [100, 200, 400]),
+        ({"backoff": "exponential", "max_delay_ms": 150}, [100, 150, 150]),
+    ):
+        shaky = Shaky(h, 9)
+
+        async def flow(ctx: Context) -> None:
+            await ctx.step(shaky.step)  # noqa: B023 - used up in this round
+
+        retry = Retry(attempts=3, delay_ms=100, **settings)  # type: ignore[arg-type]
+        execution = await h.start(h.define(flow), options=RunOptions(retry=retry))
+        await h.advance(ms=5_000)
+        await h.error(execution, RunFailedError)
+        assert shaky.gaps_ms == delays
+
+
+@scenario(7, CLOCK)
+async def jitter_adds_up_to_its_part(h: Harness) -> None:
+    """Jitter adds at random, and never more than its part of the delay."""
+    shaky = Shaky(h, 20)
+    tried = step(retry=Retry(attempts=20, delay_ms=1_000, jitter=0.5))(shaky.step)
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        return await ctx.step(tried)
+
+    execution = await h.start(flow)
+    await h.advance(ms=40_000)
+    await h.result(execution)
+    assert all(1_000 <= gap <= 1_500 for gap in shaky.gaps_ms)
+    assert len(set(shaky.gaps_ms)) > 1
+
+
+@scenario(7)
+async def a_terminal_error_ends_the_run(h: Harness) -> None:
+    """A TerminalError from the code or from a step is not retried, by step or run."""
+    shaky = Shaky(h, 9, TerminalError)
+    tried = step(retry=Retry(attempts=5, delay_ms=0))(shaky.step)
+
+    @h.workflow
+    async def flow(ctx: Context, where: str) -> None:
+        if where == "step":
+            await ctx.step(tried)
+        raise TerminalError("no")
+
+    for where in ("code", "step"):
+        execution = await h.start(flow, where, RunOptions(retry=Retry(attempts=5, delay_ms=0)))
+        await h.error(execution, RunFailedError)
+        assert execution.attempt == 1
+    assert len(shaky.tries) == 1
+
+
+@scenario(7, CALLBACKS)
+async def should_retry_false_ends_the_run(h: Harness) -> None:
+    """should_retry that says false ends the run after that attempt."""
+    seen: list[str] = []
+
+    def judge(error: Exception) -> bool:
+        seen.append(str(error))
+        return len(seen) < 2
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        raise ValueError(str(ctx.attempt))
+
+    retry = Retry(attempts=9, delay_ms=0, should_retry=judge)
+    execution = await h.start(flow, options=RunOptions(retry=retry))
+    error = await h.error(execution, RunFailedError)
+    assert seen == ["1", "2"]
+    assert error.attempts == 2
+
+
+@scenario(7, CLOCK, CALLBACKS)
+async def on_retry_comes_before_the_delay(h: Harness) -> None:
+    """on_retry is called with error and number of the retry before the delay, for steps and for runs."""
+    told: list[tuple[str, int, float]] = []
+    begin = h.now().timestamp()
+
+    def tell(error: Exception, n: int) -> None:
+        told.append((str(error), n, h.now().timestamp() - begin))
+
+    shaky = Shaky(h, 2)
+    tried = step(retry=Retry(attempts=1, delay_ms=1_000, on_retry=tell))(shaky.step)
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        return await ctx.step(tried)
+
+    execution = await h.start(flow, options=RunOptions(retry=Retry(attempts=1, delay_ms=5_000, on_retry=tell)))
+    await h.advance(ms=10_000)
+    assert await h.result(execution) == "shaky"
+    assert [(n, at) for _, n, at in told] == [(1, 0.0), (1, 1.0)]
+
+
+@scenario(7, CLOCK, CRASH)
+async def a_restart_does_not_start_counting_again(h: Harness) -> None:
+    """Step retries are journaled: a crash in a retry delay neither repeats tries nor shortens the delay."""
+    shaky = Shaky(h, 9)
+    tried = step(retry=Retry(attempts=2, delay_ms=10_000))(shaky.step)
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        await ctx.step(tried)
+
+    execution = await h.start(flow)
+    await h.advance(ms=4_000)
+    await h.restart()
+    await h.advance(ms=5_999)
+    assert len(shaky.tries) == 1
+    await h.advance(ms=1)
+    await h.advance(ms=10_000)
+    await h.error(await h.again(execution), RunFailedError)
+    assert shaky.gaps_ms == [10_000, 10_000]
+
+
+@scenario(7)
+async def current_step_knows_its_try_and_its_key(h: Harness) -> None:
+    """current_step gives the number of the try, and an idempotency key that is the same on every try."""
+    seen: list[tuple[int, str]] = []
+
+    async def work() -> None:
+        seen.append((current_step().attempt, current_step().idempotency_key))
+        if len(seen) < 3:
+            raise ValueError("again")
+
+    tried = step(retry=Retry(attempts=1, delay_ms=0))(work)
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        await ctx.step(tried)
+
+    await h.result(await h.start(flow, options=RunOptions(retry=Retry(attempts=1, delay_ms=0))))
+    assert [number for number, _ in seen] == [1, 2, 1]
+    assert len({key for _, key in seen}) == 1
+
+
+@scenario(7)
+async def a_new_attempt_keeps_completed_steps(h: Harness) -> None:
+    """A new attempt keeps every step that was completed before the one that failed, and runs that again."""
+    shaky = Shaky(h, 1)
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        await ctx.step(h.note, "a")
+        await ctx.step(shaky.step, "b")
+        return await ctx.step(h.note, "c")
+
+    execution = await h.start(flow, options=RunOptions(retry=Retry(attempts=1, delay_ms=0)))
+    assert await h.result(execution) == "c"
+    assert h.ledger == ["a", "b", "b", "c"]
+
+
+@scenario(7)
+async def siblings_of_the_failure_stay(h: Harness) -> None:
+    """Steps of other branches that ran beside the failed one are kept."""
+    shaky = Shaky(h, 1)
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        async def branch(name: str) -> None:
+            await ctx.step(h.note, name)
+            await ctx.step(h.note, f"{name} more")
+
+        await ctx.gather(branch("a"), branch("b"))
+        await ctx.gather(ctx.step(h.note, "c"), ctx.step(shaky.step, "x"), ctx.step(h.note, "d"))
+
+    execution = await h.start(flow, options=RunOptions(retry=Retry(attempts=1, delay_ms=0)))
+    await h.result(execution)
+    assert sorted(h.ledger) == ["a", "a more", "b", "b more", "c", "d", "x", "x"]
+
+
+@scenario(7)
+async def what_was_decided_after_the_failure_is_forgotten(h: Harness) -> None:
+    """Steps that the code asked for after it had seen the failure run again in the new attempt."""
+    shaky = Shaky(h, 1)
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        await ctx.step(h.note, "before")
+        try:
+            return await ctx.step(shaky.step, "x")
+        except StepFailedError:
+            await ctx.step(h.note, "handled")
+            raise
+
+    execution = await h.start(flow, options=RunOptions(retry=Retry(attempts=1, delay_ms=0)))
+    assert await h.result(execution) == "x"
+    assert h.ledger == ["before", "x", "handled", "x"]
+
+
+@scenario(7)
+async def the_failure_is_found_in_the_chain_of_causes(h: Harness) -> None:
+    """A failed step is forgotten also when the code wraps its error in one of its own, or in a group."""
+
+    @h.workflow
+    async def flow(ctx: Context, how: str) -> str:
+        try:
+            return await ctx.step(shaky.step, "x")
+        except StepFailedError as error:
+            if how == "cause":
+                raise RuntimeError("wrapped") from error
+            raise ExceptionGroup("several", [ValueError("other"), error]) from None
+
+    for how in ("cause", "group"):
+        shaky = Shaky(h, 1)
+        execution = await h.start(flow, how, RunOptions(retry=Retry(attempts=1, delay_ms=0)))
+        assert await h.result(execution) == "x", how
+
+
+@scenario(7)
+async def an_exception_of_plain_code_forgets_nothing(h: Harness) -> None:
+    """An exception of plain code forgets nothing: a handled failure before it stays what it is."""
+    shaky = Shaky(h, 1)
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            await ctx.step(shaky.step, "x")
+        except StepFailedError:
+            pass
+        await ctx.step(h.note, "a")
+        if ctx.attempt == 1:
+            raise ValueError("plain")
+        return "end"
+
+    execution = await h.start(flow, options=RunOptions(retry=Retry(attempts=1, delay_ms=0)))
+    assert await h.result(execution) == "end"
+    assert h.ledger == ["x", "a"]
+
+
+@scenario(7)
+async def granted_answers_stay(h: Harness) -> None:
+    """An approval that was granted after the failure was seen is not asked for again."""
+    shaky = Shaky(h, 2)
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        try:
+            return await ctx.step(shaky.step, "x")
+        except StepFailedError:
+            approval = await ctx.wait_for_approval("use the backup?")
+            assert approval.approved
+            raise
+
+    execution = await h.start(flow, options=RunOptions(retry=Retry(attempts=2, delay_ms=0)))
+    await execution.approve()
+    assert await h.result(execution) == "x"
+    assert (await h.types(execution)).count("request.opened") == 1
+
+
+@scenario(7)
+async def retry_goes_on_from_a_failed_run(h: Harness) -> None:
+    """execution.retry starts a new run that keeps the completed steps and names its origin."""
+    shaky = Shaky(h, 1)
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        await ctx.step(h.note, "a")
+        return await ctx.step(shaky.step, "x")
+
+    failed = await h.start(flow)
+    await h.error(failed, RunFailedError)
+    again = await failed.retry()
+    assert await h.result(again) == "x"
+    assert h.ledger == ["a", "x", "x"]
+    assert again.id != failed.id
+    assert again.snapshot.origin is not None
+    assert (again.snapshot.origin.kind, again.snapshot.origin.run_id) == ("retry", failed.id)
+    assert await h.status(failed) is RunStatus.FAILED
+
+
+@scenario(7)
+async def retry_goes_on_from_a_cancelled_run(h: Harness) -> None:
+    """execution.retry of a cancelled run without cleanup steps keeps the completed steps and asks anew."""
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        await ctx.step(h.note, "a")
+        return (await ctx.wait_for_approval("go?")).outcome
+
+    first = await h.start(flow)
+    await first.cancel()
+    await h.error(first, RunCancelledError)
+    again = await first.retry()
+    assert await h.status(again) is RunStatus.AWAITING
+    await again.approve()
+    assert await h.result(again) == "approved"
+    assert h.ledger == ["a"]
+
+
+@scenario(7)
+async def retry_after_cleanup_steps_is_refused(h: Harness) -> None:
+    """execution.retry of a cancelled run whose cleanup steps ran is refused, with fork as the way."""
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        await ctx.step(h.note, "a")
+        try:
+            await ctx.wait_for_approval("go?")
+        finally:
+            await ctx.step(h.note, "undo")
+
+    first = await h.start(flow)
+    await first.cancel()
+    await h.error(first, RunCancelledError)
+    with refused(InvalidTransitionError) as caught:
+        await first.retry()
+    assert "fork" in str(caught.error)
+
+
+@scenario(7)
+async def retry_of_a_run_that_has_not_failed_is_refused(h: Harness) -> None:
+    """execution.retry of a completed or a waiting run is refused."""
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        await ctx.wait_for_approval("go?")
+
+    execution = await h.start(flow)
+    with refused(InvalidTransitionError):
+        await execution.retry()
+    await execution.approve()
+    await h.result(execution)
+    with refused(InvalidTransitionError):
+        await execution.retry()
+
+
+@scenario(7)
+async def fork_takes_over_the_journal_up_to_a_step(h: Harness) -> None:
+    """execution.fork starts a new run that takes over the journal up to that step, and names its origin."""
+
+    async def one(what: str) -> str:
+        h.ledger.append(what)
+        return what
+
+    async def two(what: str) -> str:
+        h.ledger.append(what)
+        return what
+
+    @h.workflow
+    async def flow(ctx: Context) -> str:
+        return await ctx.step(one, "1") + await ctx.step(two, "2")
+
+    first = await h.start(flow)
+    assert await h.result(first) == "12"
+    fork = await first.fork(after_step="one")
+    assert await h.result(fork) == "12"
+    assert h.ledger == ["1", "2", "2"]
+    assert fork.snapshot.origin is not None
+    assert (fork.snapshot.origin.kind, fork.snapshot.origin.after_step) == ("fork", "one")
+    with refused(InvalidOptionError):
+        await first.fork(after_step="three")
