@@ -1,10 +1,11 @@
 """Durable, controllable workflow runs: pause, resume, cancel, approvals and typed input, on one SQLite file."""
 
+from osprotocol._run import Run
 from osprotocol.client import Client
 from osprotocol.connect import connect, run
 from osprotocol.context import Context, CurrentStep, current_step
 from osprotocol.errors import OSProtocolError, TerminalError
-from osprotocol.execution import Execution, Run
+from osprotocol.execution import Execution
 from osprotocol.protocol.approval import Approval, ApprovalConfig, Response
 from osprotocol.protocol.cancel import Cancel
 from osprotocol.protocol.events import Event, LogLine, Page, StepRecord

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from osprotocol import _limits
+from osprotocol._run import Run
 from osprotocol.engine import Engine, Filter, RequestFilter
 from osprotocol.errors import InvalidOptionError, NoClientError, OSProtocolError
-from osprotocol.execution import Execution, Run
+from osprotocol.execution import Execution
 from osprotocol.protocol.events import BulkResult, Event, Page, WorkerInfo, WorkflowInfo
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
 
 from osprotocol._ids import check_name
 from osprotocol._json import Codec
@@ -18,8 +18,9 @@ from osprotocol.protocol.run import RunOptions, no_options
 from osprotocol.protocol.timeout import Timeout
 
 if TYPE_CHECKING:
+    from osprotocol._run import Run
     from osprotocol.context import Context
-    from osprotocol.execution import Execution, Run
+    from osprotocol.execution import Execution
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -187,6 +188,9 @@ class Workflow(Generic[I, O]):
         options: defaults of its runs; functions in them are code and work in every process that has it.
     """
 
+    make_run: ClassVar[Callable[..., Run[Any]]]
+    """Set by the module of `Run`, which stands above this one."""
+
     def __init__(
         self,
         function: Callable[..., Awaitable[O]],
@@ -264,9 +268,7 @@ class Workflow(Generic[I, O]):
         Raises:
             InvalidValueError: the input does not fit the workflow's input type.
         """
-        from osprotocol.execution import Run
-
-        return Run(self, self.dump_input(input), options)
+        return self.make_run(self, self.dump_input(input), options)
 
     @overload
     async def start(self: Workflow[None, O], input: None = None, options: RunOptions | None = None) -> Execution[O]: ...
@@ -277,10 +279,7 @@ class Workflow(Generic[I, O]):
 
         Survives a crash: once this returns, the run exists and will be executed.
         """
-        from osprotocol.execution import Run
-
-        run: Run[O] = Run(self, self.dump_input(input), options)
-        return await run.start()
+        return await self.make_run(self, self.dump_input(input), options).start()
 
     async def __call__(self, ctx: Context, *args: Any) -> O:
         """Call the plain function with a context of one's own, for tests."""

@@ -12,22 +12,18 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from osprotocol import _limits
+from osprotocol._embedded.attention import mismatch
 from osprotocol._embedded.branches import Branch, BranchStopped, Unwind, name_of, stands_before
 from osprotocol._embedded.driver import Drive, Wait, where
 from osprotocol._embedded.outbox import Outbox
-from osprotocol._embedded.replay import CANCEL, Recorded, Replay, describe
+from osprotocol._embedded.replay import CANCEL, Replay
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.timers import AttemptTimers
-from osprotocol._embedded.transaction import Transaction
-from osprotocol._json import digest as digest_of
-from osprotocol._json import encode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.change import timeout_at
 from osprotocol._lifecycle.state import Event, RunState
 from osprotocol.errors import (
     ForeignAwaitError,
-    JournalMismatchError,
     StoreError,
     WrongTaskError,
 )
@@ -299,7 +295,7 @@ class Attempt:
         recorded = replay.recorded[position]
         if wait is None:
             if self.busy == 0 and not any(branch.wait is None for branch in self.branches.values()):
-                self.mismatch(position, recorded, "nothing")
+                mismatch(self, position, recorded, "nothing")
             return
         replay.cursor += 1
         self.resolve(wait, recorded.completed)
@@ -422,58 +418,6 @@ class Attempt:
             self.refused(operation.error)
         else:
             self.pump()
-
-    def check(self, position: str, kind: str, name: str, digest: str | None) -> Recorded | None:
-        """What the journal holds at a position, if it is what the code asks for.
-
-        Raises:
-            JournalMismatchError: it is something else; the run is stopped before any further effect.
-        """
-        recorded = self.replay.recorded.get(position)
-        if recorded is None:
-            return None
-        same_digest = digest is None or recorded.digest is None or recorded.digest == digest
-        if recorded.kind != kind or recorded.name != name or not same_digest:
-            self.mismatch(position, recorded, describe(kind, name, digest))
-            raise Unwind
-        return recorded
-
-    def mismatch(self, position: str, recorded: Recorded, asked: str) -> None:
-        """The code and its journal disagree: stop and ask a person."""
-        error = JournalMismatchError(self.id, position, recorded.describe(), asked)
-        payload = {"reason": "mismatch", "key": position, "recorded": error.recorded, "asked": error.asked}
-        self.attend(str(error), payload)
-
-    def check_length(self) -> None:
-        """Stop a run whose journal grows without end.
-
-        Raises:
-            Unwind: it is as long as it may get; a person is asked.
-        """
-        if self.state.event >= _limits.EVENTS_PER_RUN:
-            limit = f"EVENTS_PER_RUN = {_limits.EVENTS_PER_RUN}"
-            prompt = (
-                f"The journal of this run has {self.state.event} events, the limit is {limit}. It was stopped. "
-                f"Cancel it, and split its work into child runs."
-            )
-            self.attend(prompt, {"reason": "limit", "limit": "EVENTS_PER_RUN"})
-            raise Unwind
-
-    def attend(self, prompt: str, payload: dict[str, Any]) -> None:
-        """Give the run back and ask a person what to do with it."""
-        text = encode(payload)
-        key, epoch = self.key, self.epoch
-
-        def ask(transaction: Transaction) -> Any:
-            request_key = transaction.next_request_key()
-            command = c.OpenRequest(
-                epoch, request_key, "attention", None, prompt, text, digest_of(text.encode()), release=True
-            )
-            return transaction.apply(key, command)
-
-        self.out.transact(ask)
-        if not self.unwinding:
-            self.leave(None)
 
     # -------------------------------------------------------------- notification
 

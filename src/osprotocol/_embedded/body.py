@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from osprotocol import _limits
 from osprotocol._clock import to_datetime
 from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.attention import check_recorded
 from osprotocol._embedded.branches import Branch, BranchStopped, Unwind
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.questions import ask_approval, ask_input
@@ -78,7 +79,7 @@ class EmbeddedContext(Context):
             raise InvalidOptionError("ctx.sleep", "give a timedelta or ms=, one of them")
         length = duration_ms(duration if duration is not None else ms, "ctx.sleep") or 0
         position = branch.next_position()
-        recorded = attempt.check(position, "sleep", "sleep", str(length))
+        recorded = check_recorded(attempt, position, "sleep", "sleep", str(length))
         if recorded is not None and recorded.completed is not None:
             if not attempt.replayed(branch, position):
                 await attempt.outcome(branch, position)
@@ -227,7 +228,7 @@ class EmbeddedContext(Context):
         data = workflow.dump_input(input)
         position = branch.next_position()
         digest = arguments_digest((data.decode(),), {})
-        recorded = attempt.check(position, "child", workflow.name, digest)
+        recorded = check_recorded(attempt, position, "child", workflow.name, digest)
         if recorded is not None and recorded.completed is not None:
             event = recorded.completed
             if not attempt.replayed(branch, position):
@@ -321,7 +322,7 @@ class EmbeddedContext(Context):
     def now(self) -> datetime:
         attempt = self._attempt
         position = attempt.enter("ctx.now").next_position()
-        recorded = attempt.check(position, "value", "now", None)
+        recorded = check_recorded(attempt, position, "value", "now", None)
         if recorded is not None and recorded.completed is not None:
             return to_datetime(int(recorded.completed.value or 0))
         instant = attempt.worker.clock.now()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from osprotocol import _limits
 from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.attention import mismatch
 from osprotocol._embedded.branches import Unwind, error_info, failure_position
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
@@ -67,7 +68,7 @@ def _ended_too_early(attempt: Attempt, how: str) -> bool:
     if replay.is_over or replay.order[replay.cursor] not in replay.recorded:
         return False
     position = replay.order[replay.cursor]
-    attempt.mismatch(position, replay.recorded[position], f"nothing: {how}")
+    mismatch(attempt, position, replay.recorded[position], f"nothing: {how}")
     return True
 
 

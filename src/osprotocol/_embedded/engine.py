@@ -18,12 +18,13 @@ from osprotocol._embedded.hooks import Hooks
 from osprotocol._embedded.logs import RunLogs, install
 from osprotocol._embedded.store import Group, Store
 from osprotocol._embedded.transaction import Change, LogRow, Transaction, event_of_row
+from osprotocol._embedded.views import snapshot_in, update_of
 from osprotocol._embedded.worker import Worker
 from osprotocol._embedded.writer import Writer
 from osprotocol._ids import Ids, derived_id
 from osprotocol._json import decode
 from osprotocol._lifecycle import commands as c
-from osprotocol._lifecycle.snapshot import request_of, snapshot_of
+from osprotocol._lifecycle.snapshot import request_of
 from osprotocol._lifecycle.state import RequestState, RunState
 from osprotocol.engine import Filter, Listener, RequestFilter, Update
 from osprotocol.errors import (
@@ -136,43 +137,11 @@ class EmbeddedEngine:
             waiting.set()
 
     def _tell(self, listeners: list[weakref.WeakMethod[Any]], change: Change) -> None:
-        update = self._update(change)
+        update = update_of(self.store, change)
         for reference in list(listeners):
             listener = reference()
             if listener is not None:
                 listener(update)
-
-    def _update(self, change: Change, reply: Any = None) -> Update:
-        state = change.state
-        result = None
-        if state.status is RunStatus.COMPLETED:
-            result = next((event.value for event in change.events if event.type == "run.completed"), None)
-        return Update(
-            state.id,
-            state.status,
-            lambda: self._snapshot(state),
-            lambda: _open_requests(state),
-            lambda: [listing.wire_event(state.id, 0, event) for event in change.events],
-            result,
-            reply,
-        )
-
-    def _snapshot(self, state: RunState) -> RunSnapshot:
-        below = listing.waiting_below(self.store, state)
-        return snapshot_of(state, worker=self._worker_name(state.owner), stuck=self._stuck(state), below=below)
-
-    def _worker_name(self, key: int | None) -> str | None:
-        rows = self.store.rows("worker_name", (key,)) if key is not None else []
-        return str(rows[0][0]) if rows else None
-
-    def _stuck(self, state: RunState) -> str | None:
-        """Why a run that could go on does not: nobody living knows its workflow."""
-        if state.ready_at is None:
-            return None
-        knows = [row for row in self.store.rows("living_workers") if state.workflow in decode(row[3])]
-        if knows:
-            return None
-        return f"no living worker knows workflow {state.workflow!r}; start one with 'osp worker'"
 
     def _on_logs(self, rows: list[LogRow]) -> None:
         for waiting in self._everything:
@@ -256,7 +225,7 @@ class EmbeddedEngine:
         # Watched before anything else can happen to the run, so that not even the first change is missed.
         change = await self.writer.execute(run, human=human, at_once=committed)
         state = self.store.owned.get(change.state.key) or change.state
-        return self._update(Change(state, []), reply=change.state.id)
+        return update_of(self.store, Change(state, []), reply=change.state.id)
 
     def _check_functions(self, options: RunOptions | None) -> None:
         if options is None or self._membership is not None:
@@ -303,11 +272,11 @@ class EmbeddedEngine:
             raise refused[0]
         if isinstance(reply, RequestState):
             reply = request_of(reply, state.id, state.workflow)
-        return self._update(Change(state, []), reply=reply if reply is not None else True)
+        return update_of(self.store, Change(state, []), reply=reply if reply is not None else True)
 
     async def get(self, run_id: str) -> Update:
         state = self._find(run_id)
-        update = self._update(Change(state, []))
+        update = update_of(self.store, Change(state, []))
         if state.status is RunStatus.COMPLETED:
             rows = self.store.rows("final_event", (state.key,))
             return dataclasses.replace(update, result=rows[0][0] if rows else None)
@@ -319,7 +288,7 @@ class EmbeddedEngine:
         sql, values = listing.select_runs(filter, limit, listing.read_cursor(cursor))
         states = [self.store.with_requests(row) for row in self.store.rows(sql, values)]
         following = str(states[limit - 1].key) if len(states) > limit else None
-        return Page(items=tuple(self._snapshot(state) for state in states[:limit]), next_cursor=following)
+        return Page(items=tuple(snapshot_in(self.store, state) for state in states[:limit]), next_cursor=following)
 
     async def requests(self, filter: RequestFilter, limit: int, cursor: str | None) -> Page[Request]:
         self._check_open()
@@ -462,7 +431,3 @@ class EmbeddedEngine:
             self.store.close()
             for waiting in self._everything:
                 waiting.set()
-
-
-def _open_requests(state: RunState) -> list[Request]:
-    return [request_of(request, state.id, state.workflow) for request in state.requests if request.is_open]

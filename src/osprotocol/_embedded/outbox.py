@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from osprotocol._embedded.attention import check_length
 from osprotocol._embedded.branches import Unwind
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.store import Operation
@@ -57,7 +58,7 @@ class Outbox:
             raise Unwind
         if entry.position is not None:
             self.positions.add(entry.position)
-        attempt.check_length()
+        check_length(attempt)
         if self._round == self._writer.round and self._critical >= critical:
             self._entries.append(entry)
             return

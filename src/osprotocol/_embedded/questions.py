@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.attention import check_recorded
 from osprotocol._embedded.branches import Branch, BranchStopped
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.replay import Recorded
@@ -65,6 +66,7 @@ async def ask_input(
             adapter.validate_json(request.answer or "null")
         except ValidationError as error:
             problems = "; ".join(f"{path}: {message}" for path, message in problems_of(error))
+            attempt.activate()
             attempt.out.send(c.RefuseAnswer(attempt.epoch, request.id, problems))
             return None
         return encode({"expired": False, "value": decode(request.answer)})
@@ -88,7 +90,7 @@ async def _ask(
     taken: Callable[[RequestState], str | None],
 ) -> str:
     """Ask, wait, and give what `taken` makes of the closed request: the value that goes into the journal."""
-    recorded = attempt.check(position, "request", kind, digest)
+    recorded = check_recorded(attempt, position, "request", kind, digest)
     if recorded is not None and recorded.completed is not None:
         event = recorded.completed
         if not attempt.replayed(branch, position):
@@ -181,6 +183,7 @@ async def ask_attention(
                 value = encode(answer["value"])
                 result.load(value)
             except InvalidValueError as error:
+                attempt.activate()
                 attempt.out.send(c.RefuseAnswer(attempt.epoch, request.id, str(error)))
                 return
         attempt.activate()

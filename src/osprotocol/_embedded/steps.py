@@ -10,6 +10,7 @@ from typing import Any
 
 from osprotocol import _limits
 from osprotocol._embedded.attempt import Attempt
+from osprotocol._embedded.attention import check_recorded
 from osprotocol._embedded.branches import Branch, Unwind, error_info
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.questions import ask_attention
@@ -89,7 +90,7 @@ async def execute_step(
     call = _Call(attempt, branch, definition, args, kwargs)
     recorded = None
     if attempt.replay.recorded:
-        recorded = attempt.check(call.position, "step", call.name, call.digest)
+        recorded = check_recorded(attempt, call.position, "step", call.name, call.digest)
         if recorded is not None and recorded.completed is not None:
             event = recorded.completed
             if not attempt.replayed(branch, call.position):

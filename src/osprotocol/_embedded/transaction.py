@@ -194,7 +194,9 @@ class Transaction:
         Raises:
             RunError, UsageError: it is refused; nothing of this operation is kept.
         """
-        state = None if key is None else self.state(key, request_id)
+        # A request that is named is loaded although it is closed.
+        named = request_id or getattr(command, "request_id", None)
+        state = None if key is None else self.state(key, named)
         decision = decide(state, command, self.now)
         self._stage(decision, light=isinstance(command, Record) and state is not None and not state.deaths)
         pending = [(decision.state, followup) for followup in decision.followups]

@@ -119,6 +119,7 @@ async def drop(engine: Any) -> None:
     engine.worker.accepts = False
     engine._on_group = engine.writer._on_group = lambda group: None
     engine.writer._queue.clear()
+    engine.run_logs._waiting.clear()
     membership = engine._membership
     if membership is not None:
         membership._stopped = True
@@ -131,6 +132,7 @@ async def drop(engine: Any) -> None:
     for task in spawned:
         task.cancel()
     await asyncio.gather(*tasks, *spawned, return_exceptions=True)
+    engine.run_logs._waiting.clear()
     engine.writer._queue.clear()
     await engine.writer.drain()
     if membership is not None and membership._lock is not None:

@@ -6,15 +6,33 @@
         await scenario.check(harness)
 """
 
-from osprotocol.testing.conformance import cancel as _cancel
-from osprotocol.testing.conformance import journal as _journal
-from osprotocol.testing.conformance import pause as _pause
-from osprotocol.testing.conformance import replay as _replay
-from osprotocol.testing.conformance import retry as _retry
-from osprotocol.testing.conformance import statuses as _statuses
-from osprotocol.testing.conformance import timeout as _timeout
+from importlib import import_module
+
 from osprotocol.testing.conformance.embedded import EmbeddedHarness
 from osprotocol.testing.conformance.harness import Harness
 from osprotocol.testing.conformance.scenario import SCENARIOS, Scenario
+
+# By section of the contract.
+_FILES = (
+    "surface",
+    "listing",
+    "journal",
+    "replay",
+    "branches",
+    "children",
+    "statuses",
+    "pause",
+    "cancel",
+    "cleanup",
+    "timeout",
+    "retry",
+    "people",
+    "inputs",
+    "expiry",
+    "callbacks",
+    "errors",
+)
+for _name in _FILES:
+    import_module(f"osprotocol.testing.conformance.{_name}")
 
 __all__ = ["SCENARIOS", "EmbeddedHarness", "Harness", "Scenario"]

@@ -1,0 +1,133 @@
+"""Commits that fail and journals that are damaged, seen from the engine: what goes on, and what is told."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+
+from osprotocol import Context, RunStatus, connect, step, workflow
+from osprotocol._embedded.engine import EmbeddedEngine
+from osprotocol.client import Client
+from osprotocol.errors import StoreError
+
+
+@step
+async def one_more(number: int) -> int:
+    return number + 1
+
+
+@workflow(name="engine.counting")
+async def counting(ctx: Context, number: int) -> int:
+    return await ctx.step(one_more, number)
+
+
+@workflow(name="engine.asked")
+async def asked(ctx: Context) -> bool:
+    await ctx.step(one_more, 1)
+    return (await ctx.wait_for_approval("Yes?")).approved
+
+
+def _next_commit_fails(client: Client) -> None:
+    """SQLite rolls the next commit back and reports an error, once."""
+    engine = client._engine
+    assert isinstance(engine, EmbeddedEngine)
+    connection = engine.store._writer
+    assert connection is not None
+
+    def refuse() -> bool:
+        connection.set_commit_hook(None)
+        return True
+
+    connection.set_commit_hook(refuse)
+
+
+async def test_failed_commits_cost_no_place_of_the_concurrency(tmp_path: Path) -> None:
+    """After commits that would have claimed runs have failed, as many runs as before execute at once."""
+    async with connect(tmp_path / "runs.db", durability="off", concurrency=1) as client:
+        for _ in range(3):
+            _next_commit_fails(client)
+            with pytest.raises(StoreError):
+                await client.create_run(counting, 1).start()
+        assert await (await client.create_run(counting, 1).start()).result == 2
+
+
+async def test_a_start_whose_commit_failed_leaves_no_run(tmp_path: Path) -> None:
+    """A start that raised has stored nothing."""
+    async with connect(tmp_path / "runs.db", durability="off") as client:
+        _next_commit_fails(client)
+        with pytest.raises(StoreError):
+            await client.create_run(counting, 1).start()
+        assert (await client.list()).items == ()
+
+
+async def test_a_run_whose_commit_failed_goes_on_by_itself(tmp_path: Path) -> None:
+    """When the commit of a step's result fails, the run is executed again from its journal without anybody's help."""
+    failing: list[Client] = []
+
+    @step
+    async def spoil(number: int) -> int:
+        if failing:
+            _next_commit_fails(failing.pop())
+        return number
+
+    @workflow(name="engine.spoiled")
+    async def spoiled(ctx: Context) -> int:
+        return await ctx.step(one_more, await ctx.step(spoil, 1))
+
+    async with connect(tmp_path / "runs.db", durability="off") as client:
+        failing.append(client)
+        assert await (await client.create_run(spoiled).start()).result == 2
+        assert failing == []
+
+
+async def _parked_run(path: Path) -> str:
+    async with connect(path, durability="off", linger_ms=0) as client:
+        execution = await client.create_run(asked).start()
+        async for event in execution.events():
+            if event.type == "request.opened":
+                break
+    return execution.id
+
+
+def _damage(path: Path) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE journal SET value = '77' WHERE type = 'step.completed'")
+    connection.close()
+
+
+async def test_a_run_with_a_damaged_journal_awaits_attention(tmp_path: Path) -> None:
+    """Nothing of a run is executed whose journal does not have its checksums; it says so."""
+    run_id = await _parked_run(tmp_path / "runs.db")
+    _damage(tmp_path / "runs.db")
+    async with connect(tmp_path / "runs.db", durability="off") as client:
+        execution = await client.get(run_id)
+        await execution.approve()
+        while not execution.requests:
+            await asyncio.sleep(0)
+        (request,) = execution.requests
+        assert request.kind == "attention"
+        assert "damaged" in request.prompt
+        assert execution.status is RunStatus.AWAITING
+
+
+async def test_other_runs_go_on_beside_a_damaged_one(tmp_path: Path) -> None:
+    """A damaged journal stops its own run only."""
+    run_id = await _parked_run(tmp_path / "runs.db")
+    _damage(tmp_path / "runs.db")
+    async with connect(tmp_path / "runs.db", durability="off") as client:
+        await (await client.get(run_id)).approve()
+        assert await (await client.create_run(counting, 1).start()).result == 2
+
+
+async def test_a_run_with_a_damaged_journal_can_be_cancelled(tmp_path: Path) -> None:
+    """A cancel ends a damaged run without its cleanup, which nobody could execute."""
+    run_id = await _parked_run(tmp_path / "runs.db")
+    _damage(tmp_path / "runs.db")
+    async with connect(tmp_path / "runs.db", durability="off") as client:
+        execution = await client.get(run_id)
+        await execution.cancel("broken")
+        assert await execution.wait() is RunStatus.CANCELLED
+        assert await (await client.create_run(counting, 1).start()).result == 2
