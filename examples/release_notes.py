@@ -352,24 +352,35 @@ async def read_line() -> str:
 
 async def accompany(execution: Execution[ReleaseNotes], frontend: PlainFrontend | TerminalFrontend) -> None:
     """Show the run and answer its questions until it ends, also when somebody else answers first."""
+    events = aiter(execution.events())
+    upcoming = asyncio.ensure_future(anext(events, None))
     asking: asyncio.Task[None] | None = None
     asked = ""
     try:
-        async for _ in execution.events():
+        while True:
+            both = {upcoming} if asking is None else {upcoming, asking}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if asking is not None and asking.done():
+                asking.result()  # a person who leaves, or an answer that does not fit, ends this too
+                asking = None
+            if not upcoming.done():
+                continue
+            if upcoming.result() is None:
+                return
+            upcoming = asyncio.ensure_future(anext(events, None))
             frontend.show(execution)
             request = next(iter(execution.requests), None)
             if asking is not None and (request is None or request.id != asked):
-                asking.cancel()
+                asking.cancel()  # answered from elsewhere
                 asking = None
-            if request is not None and asking is None and request.id != asked:
+            if request is not None and request.id != asked:
                 asked = request.id
                 asking = asyncio.create_task(frontend.ask(execution, request))
-            if asking is not None and not isinstance(frontend, TerminalFrontend):
-                await asking
     finally:
-        if asking is not None:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+        left = [upcoming] if asking is None else [upcoming, asking]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         frontend.close()
 
 

@@ -24,6 +24,7 @@ from osprotocol.errors import InvalidValueError, LimitExceededError, WorkflowDef
 
 T = TypeVar("T")
 _PLAIN = (str, int, bool, type(None))
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 Problems = tuple[tuple[str, str], ...]
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 
@@ -264,6 +265,8 @@ def arguments_digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """A short digest of a call's arguments; those without a JSON form count by their type only."""
     if not kwargs and len(args) == 1:
         data = canonical(args[0])
+    elif not kwargs and all(type(arg) in _SCALARS for arg in args):
+        data = to_json(args)
     else:
         data = canonical([list(args), kwargs])
     return hashlib.sha256(data).hexdigest()[:16]

@@ -102,14 +102,11 @@ class Client:
         Raises:
             RunNotFoundError, AmbiguousRunIdError: no run, or several, have that id.
         """
-        update = await self._engine.get(run_id)
-        if workflow is None:
-            workflow = known_workflows().get(update.read().workflow)
         execution: Execution[Any] = Execution(self._engine, workflow)
+        update = await self._engine.get(run_id, execution._on_update)
+        if workflow is None:
+            execution._workflow = known_workflows().get(update.read().workflow)
         execution._begin(update)
-        if not update.status.is_final:
-            self._engine.watch(update.run_id, execution._on_update)
-            execution._on_update(await self._engine.get(update.run_id))
         return execution
 
     async def list(

@@ -65,6 +65,7 @@ class Update:
     Attributes:
         read: makes the whole snapshot; called only by those who want it.
         result: JSON of the result, when the run is completed and this update is about that.
+        event: number of the last event that this includes.
         requests: makes the open requests.
         events: makes what happened since the update before.
         reply: what a command answered: the request, for those about one.
@@ -72,6 +73,7 @@ class Update:
 
     run_id: str
     status: RunStatus
+    event: int
     read: Callable[[], RunSnapshot]
     requests: Callable[[], list[Request]]
     events: Callable[[], Sequence[Event]] = _no_events
@@ -105,8 +107,8 @@ class Engine(Protocol):
     async def execute(self, run_id: str, command: Command) -> Update:
         """Do a command; durable when this returns."""
 
-    async def get(self, run_id: str) -> Update:
-        """Where a run stands."""
+    async def get(self, run_id: str, listener: Listener | None = None) -> Update:
+        """Where a run stands; with a listener, watched from exactly there on."""
 
     async def list_runs(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
         """Runs, newest first."""

@@ -213,7 +213,7 @@ class Execution(Generic[O]):
             if problem is not None:
                 raise InvalidValueError(name, (problem,))
         update = await self._engine.execute(self.id, command)
-        if self._latest is None or update.read().event >= self._latest.read().event:
+        if self._latest is None or update.event >= self._latest.event:
             self._on_update(update)
         return update.reply
 

@@ -208,7 +208,9 @@ def test_an_argument_that_is_no_text_is_a_usage_error(folder: Path) -> None:
 def test_a_closed_standard_error_leaves_standard_output_clean(folder: Path) -> None:
     """What is for people does not get among the data."""
     words = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "run", "flow.py:echo"]
-    said = subprocess.run(words, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, check=False)
+    said = subprocess.run(
+        words, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False
+    )
     assert (said.returncode, said.stdout) == (0, "hello\n")
 
 

@@ -57,3 +57,12 @@ def _problems(connection: apsw.Connection) -> Iterator[str]:
     for name, closings in closed:
         if closings > 1 + int(connection.execute(_REOPENED, (name,)).get):
             yield f"request {name} was decided {closings} times"
+
+
+def status_of(path: Path, run_id: str) -> str:
+    """The status of a run in the file."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return str(connection.execute("SELECT status FROM runs WHERE id = ?", (run_id,)).get)
+    finally:
+        connection.close()

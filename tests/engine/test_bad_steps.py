@@ -34,7 +34,7 @@ def _in_child(use: Callable[[], Any]) -> str:
             said = "no error"
         except OSProtocolError as error:
             said = type(error).__name__
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the child must not go on as the test
             said = f"other: {error!r}"
         os.write(writing, said.encode())
         os._exit(0)
@@ -205,7 +205,7 @@ async def test_a_flood_of_log_lines_is_cut_and_says_so(monkeypatch: pytest.Monke
 
 
 async def _log_until_full(client: Client, run_id: str) -> None:
-    while len(await _all_lines(client, run_id)) <= 500:
+    while len(await _all_lines(client, run_id)) <= 500:  # noqa: ASYNC110 - log lines have no event
         await asyncio.sleep(0.005)
 
 
@@ -217,5 +217,3 @@ async def test_other_runs_go_on_beside_a_flood(monkeypatch: pytest.MonkeyPatch, 
         for _ in range(20):
             assert await (await client.create_run(flooding, 0).start()).result == 0
         assert await flooded.result == 20_000
-
-

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from osprotocol import Client, Context, RunStatus, connect, step, workflow
+from osprotocol.protocol.events import Event
 from tests.crash.checks import problems
 
 _RUNS = 1_000
@@ -39,8 +41,11 @@ async def _inbox(client: Client) -> list[tuple[str, str]]:
 async def _park(path: Path, number: int) -> None:
     async with connect(path, durability="off", linger_ms=0) as client:
         await asyncio.gather(*(client.create_run(parked, one).start() for one in range(number)))
-        while len(await _inbox(client)) < number:
-            await asyncio.sleep(0.005)
+        asked = 0
+        async for event in client.events():
+            asked += event.type == "request.opened"
+            if asked == number:
+                break
 
 
 async def _answer_all(path: Path, number: int) -> None:
@@ -87,7 +92,7 @@ async def test_a_restart_loads_no_waiting_run(tmp_path: Path) -> None:
     assert len(claims) == 99
 
 
-async def _events_so_far(client: Client, run_id: str, last: int):  # type: ignore[no-untyped-def]
+async def _events_so_far(client: Client, run_id: str, last: int) -> AsyncIterator[Event]:
     async for event in (await client.get(run_id)).events():
         yield event
         if event.number == last:

@@ -6,6 +6,7 @@ import pty
 import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,10 +149,10 @@ class Terminal:
 
     def read_until(self, text: str) -> str:
         """What the terminal has shown when `text` appears after what was read before."""
-        read = ""
+        read, deadline = "", time.monotonic() + WAIT_S
         while text not in read:
-            ready, _, _ = select.select([self._ours], [], [], WAIT_S)
-            assert ready, f"{text!r} did not appear in {read!r}"
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready and time.monotonic() < deadline, f"{text!r} did not appear in {read!r}"
             try:
                 data = os.read(self._ours, 65_536)
             except OSError:

@@ -146,7 +146,10 @@ class Lives(RuleBasedStateMachine):
     @rule(release=st.booleans(), unseen=st.integers(0, 2))
     def the_attempt_stands_still(self, release: bool, unseen: int) -> None:
         seen = self.state.event - unseen
-        self.do(c.Yield(self.state.epoch, seen, release=release))
+        # Code that stands only at a gate has something to go on with once the gate is decided.
+        asks = any(request.position is not None for request in self.state.requests)
+        runnable = release and not asks and not self.children_alive()
+        self.do(c.Yield(self.state.epoch, seen, release=release, runnable=runnable))
         if release and self.owed > seen and not self.state.is_held:
             assert self.state.ready_at is not None, "what the attempt had not seen is lost"
         self.owed = self.owed if self.owed > seen else 0
@@ -168,6 +171,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def the_attempt_goes_on(self) -> None:
         self.do(c.Activate(self.state.epoch, self.state.event))
+        self.owed = 0
 
     @precondition(lambda self: self.executing and self.is_old)
     @rule()

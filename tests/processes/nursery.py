@@ -1,4 +1,4 @@
-"""Processes for tests: a parent that has imported everything forks a child in a millisecond, before any database is open.
+"""Processes for tests: a parent that has imported everything forks a child, before any database is open.
 
 Run as a program it reads one JSON command a line and answers with one: `fork` gives a pid, `wait` how that child ended.
 When the test goes away, so do the children.
@@ -7,6 +7,7 @@ When the test goes away, so do the children.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -132,9 +133,7 @@ def _ended(status: int) -> int:
 
 def serve() -> None:
     """Fork and reap until the test closes the pipe."""
-    from tests.processes import programs
-
-    assert programs
+    importlib.import_module("tests.processes.programs")
     alive: set[int] = set()
     for line in sys.stdin:
         command = json.loads(line)

@@ -17,7 +17,7 @@ _descriptors: dict[str, int] = {}
 
 
 def note(ledger: str, *words: object) -> None:
-    """Append a line to the ledger, through a descriptor of its own. It is there when this returns, whatever dies then."""
+    """Append a line to the ledger, through a descriptor of its own. It is there when this returns."""
     descriptor = _descriptors.get(ledger)
     if descriptor is None:
         descriptor = _descriptors[ledger] = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -101,7 +101,7 @@ async def pair(ctx: Context, ledger: str) -> list[int]:
 async def blocked(ledger: str, gate: str) -> int:
     """Begins, and ends when a file appears."""
     note(ledger, "effect", current_step().idempotency_key, os.getpid())
-    while not Path(gate).exists():
+    while not Path(gate).exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(0.005)
     note(ledger, "returns", current_step().idempotency_key, os.getpid())
     return os.getpid()

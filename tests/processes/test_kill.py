@@ -89,7 +89,7 @@ def _check(path: Path, ledger: Ledger, people: Clients, killed: int) -> None:
 async def test_killed_workers_lose_and_repeat_nothing_that_was_committed(
     nursery: Nursery, path: Path, ledger: Ledger
 ) -> None:
-    """Fifteen workers killed at random instants lose no run, no answer and no step, and repeat none that was committed."""
+    """Fifteen workers killed at random instants lose nothing, and no committed step happens again."""
     await _kill_again_and_again(nursery, path, ledger, _KILLS, time.monotonic() + 30)
 
 

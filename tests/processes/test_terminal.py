@@ -49,9 +49,7 @@ async def test_another_process_answers(nursery: Nursery, path: Path, ledger: Led
         assert ledger.pids() == {worker.pid}
 
 
-async def test_another_process_pauses_and_resumes(
-    nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path
-) -> None:
+async def test_another_process_pauses_and_resumes(nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path) -> None:
     """A pause from another process lets the running step finish, starts none, and ends with a resume from there."""
     async with terminal(path) as client:
         nursery.fork("work", path)
@@ -84,7 +82,7 @@ async def test_another_process_cancels(nursery: Nursery, path: Path, ledger: Led
 async def test_a_forced_cancel_fences_what_another_process_executes(
     nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path
 ) -> None:
-    """A final run has no second interpreter: what the worker brings after a forced cancel is told and changes nothing."""
+    """A final run has no second interpreter: what the worker brings after a forced cancel changes nothing."""
     async with terminal(path) as client:
         worker = nursery.fork("work", path)
         execution = await client.create_run(gated, [str(ledger.path), str(tmp_path / "gate")]).start()

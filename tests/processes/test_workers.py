@@ -1,4 +1,4 @@
-"""Several worker processes on one file: who executes what, and what happens when one dies, freezes or is asked to end."""
+"""Several worker processes on one file: who executes what, and what if one dies, freezes or is asked to end."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ async def test_a_dead_workers_run_is_taken_over_by_a_living_one(
         assert {worker.status for worker in await client.workers()} == {"dead", "alive"}
 
 
-async def test_a_frozen_workers_run_is_left_alone(
-    nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path
-) -> None:
+async def test_a_frozen_workers_run_is_left_alone(nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path) -> None:
     """However long a living worker stands still, nobody takes its run; when it goes on, it finishes it itself."""
     async with terminal(path) as client:
         frozen = nursery.fork("work", path)
@@ -152,9 +150,7 @@ async def test_an_idle_worker_that_is_evicted_goes_on_as_a_new_one(
         assert renewed.id != known.id
 
 
-async def test_a_request_of_a_frozen_worker_expires_in_time(
-    nursery: Nursery, path: Path, ledger: Ledger
-) -> None:
+async def test_a_request_of_a_frozen_worker_expires_in_time(nursery: Nursery, path: Path, ledger: Ledger) -> None:
     """The deadline of a request is kept by any living worker when the one that holds the run stands still."""
     async with terminal(path) as client:
         frozen = nursery.fork("work", path)

@@ -15,13 +15,13 @@ _LOOK_S = 0.005
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until another process has made it true."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - another process makes it true
         await asyncio.sleep(_LOOK_S)
 
 
 async def until_it(condition: Callable[[], Awaitable[Any]]) -> None:
     """Wait until another process has made it true; for conditions that have to ask."""
-    while not await condition():
+    while not await condition():  # noqa: ASYNC110 - another process makes it true
         await asyncio.sleep(_LOOK_S)
 
 

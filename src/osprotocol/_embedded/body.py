@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +34,11 @@ from osprotocol.protocol.run import RunOptions
 from osprotocol.workflow import Workflow, step_definition
 
 _US_PER_MS = 1_000
+
+
+@cache
+def _anyone() -> ApprovalConfig:
+    return ApprovalConfig()
 
 
 class Group:
@@ -295,7 +301,7 @@ class EmbeddedContext(Context):
     ) -> Approval:
         attempt = self._attempt
         branch = attempt.enter("ctx.wait_for_approval")
-        return await ask_approval(attempt, branch, message, config or ApprovalConfig(), payload)
+        return await ask_approval(attempt, branch, message, config or _anyone(), payload)
 
     async def wait_for_input(self, prompt: str, type: Any = str, timeout_ms: int | timedelta | None = None) -> Any:
         attempt = self._attempt

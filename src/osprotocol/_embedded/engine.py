@@ -42,6 +42,7 @@ from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus
 from osprotocol.workflow import Workflow, find_workflow
 
 _EVENTS_AT_ONCE = 500
+_KEYS = 1_000
 _HUMAN = (c.Vote, c.Respond, c.Cancel, c.OpenRequest, c.Pause, c.Resume)
 
 
@@ -76,6 +77,7 @@ class EmbeddedEngine:
         self._options_by_run: dict[str, RunOptions] = {}
         self._listeners: dict[int, list[weakref.WeakMethod[Any]]] = {}
         self._everything: set[asyncio.Event] = set()
+        self._keys: dict[str, int] = {}
         self.store = Store(path, self.clock, durability, vfs)
         self.writer = Writer(self.store, self._on_group, lambda: self.worker.executing)
         self.run_logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
@@ -169,7 +171,15 @@ class EmbeddedEngine:
         state = self.store.find(run_id)
         if state is None:
             state = self._find_short(run_id)
+        self._keys[state.id] = state.key
+        if len(self._keys) > _KEYS:
+            del self._keys[next(iter(self._keys))]
         return state
+
+    def _key_of(self, run_id: str) -> int:
+        """The row of a run; found once for the runs that this process deals with at the moment."""
+        self._check_open()
+        return self._keys.get(run_id) or self._find(run_id).key
 
     def _find_short(self, run_id: str) -> RunState:
         matches = tuple(row[0] for row in self.store.rows("find_ids", (run_id,))) if run_id else ()
@@ -183,6 +193,7 @@ class EmbeddedEngine:
     def _check_open(self) -> None:
         if self._closed:
             raise EngineClosedError()
+        self.store.check_usable()  # before the loop: a forked child has another one as well
         self.writer.check_loop()
 
     # --------------------------------------------------------------- the verbs
@@ -254,7 +265,7 @@ class EmbeddedEngine:
         return await self._commit(accept, listener, human=True)
 
     async def execute(self, run_id: str, command: c.Command) -> Update:
-        key = self._find(run_id).key
+        key = self._key_of(run_id)
         request_id = getattr(command, "request_id", None)
         refused: list[Exception] = []
 
@@ -262,6 +273,8 @@ class EmbeddedEngine:
             asked = command
             if isinstance(command, c.OpenRequest):
                 asked = command._replace(key=transaction.next_request_key())
+            if not transaction.state(key).id.startswith(run_id):
+                raise RunNotFoundError(run_id)  # deleted by somebody, and its row used again
             decision = transaction.apply(key, asked, request_id)
             if decision.error is not None:
                 refused.append(decision.error)
@@ -274,8 +287,10 @@ class EmbeddedEngine:
             reply = request_of(reply, state.id, state.workflow)
         return update_of(self.store, Change(state, []), reply=reply if reply is not None else True)
 
-    async def get(self, run_id: str) -> Update:
+    async def get(self, run_id: str, listener: Listener | None = None) -> Update:
         state = self._find(run_id)
+        if listener is not None and not state.is_final:
+            self._watch(state.key, listener)
         update = update_of(self.store, Change(state, []))
         if state.status is RunStatus.COMPLETED:
             rows = self.store.rows("final_event", (state.key,))
@@ -370,6 +385,7 @@ class EmbeddedEngine:
     async def delete(self, run_id: str) -> None:
         key = self._find(run_id).key
         await self.writer.execute(lambda transaction: upkeep.delete(transaction, key))
+        self._keys.clear()
 
     async def prune(self, older_than: datetime | timedelta) -> int:
         self._check_open()

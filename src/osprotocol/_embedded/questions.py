@@ -39,16 +39,26 @@ async def ask_approval(
     check_prompt(message, "message of wait_for_approval")
     shown = payload_text(payload, "payload of wait_for_approval")
     position = branch.next_position()
-    digest = arguments_digest((message, shown), config.to_wire())
+    digest = arguments_digest((message, shown, *_facts(config)), {})
 
     def taken(request: RequestState) -> str:
-        return encode(approval_of(request_of(request, attempt.id, attempt.workflow.name)).to_wire())
+        return approval_of(request_of(request, attempt.id, attempt.workflow.name)).model_dump_json(by_alias=True)
 
     def command(key: int) -> c.OpenRequest:
         return approval_request(key, attempt.epoch, position, message, config, shown)
 
     value = await _ask(attempt, branch, position, "approval", digest, command, taken)
     return Approval.model_validate_json(value)
+
+
+def _facts(config: ApprovalConfig) -> tuple[Any, ...]:
+    return (
+        config.timeout_ms,
+        config.auto_approve_on_timeout,
+        list(config.approvers),
+        config.required_approvals,
+        config.reject_threshold,
+    )
 
 
 async def ask_input(
@@ -104,8 +114,8 @@ async def _ask(
         return granted.value
     wait = Wait(loop=attempt.loop)
 
-    def answered() -> None:
-        request = attempt.worker.request_at(attempt.key, position)
+    def answered(request: RequestState | None = None) -> None:
+        request = request or attempt.worker.request_at(attempt.key, position)
         if request is None or request.status in ("open", "cancelled") or wait.done() or attempt.unwinding:
             return
         value = taken(request)
@@ -124,7 +134,7 @@ async def _wait_for_answer(
     branch: Branch,
     position: str,
     wait: Wait,
-    answered: Callable[[], None],
+    answered: Callable[..., None],
     recorded: Recorded | None,
     command: Callable[[int], c.OpenRequest],
     digest: str = "",
@@ -142,7 +152,7 @@ async def _wait_for_answer(
         if asked is None or asked.status == "cancelled":
             attempt.out.begin(position, lambda transaction: _open(transaction, attempt, command, digest), opened)
         elif asked.status != "open":
-            answered()
+            answered(asked)
         return await attempt.outcome(branch, position, wait)
     except BranchStopped:
         attempt.out.send(c.Withdraw(attempt.epoch, position))
@@ -172,8 +182,8 @@ async def ask_attention(
     def command(key: int) -> c.OpenRequest:
         return c.OpenRequest(attempt.epoch, key, "attention", position, prompt, text, shown_digest(prompt, text))
 
-    def answered() -> None:
-        request = attempt.worker.request_at(attempt.key, position)
+    def answered(request: RequestState | None = None) -> None:
+        request = request or attempt.worker.request_at(attempt.key, position)
         if request is None or request.status in ("open", "cancelled") or wait.done() or attempt.unwinding:
             return
         answer = decode(request.answer)

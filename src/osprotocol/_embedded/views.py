@@ -24,6 +24,7 @@ def update_of(store: Store, change: Change, reply: Any = None) -> Update:
     return Update(
         state.id,
         state.status,
+        state.event,
         lambda: snapshot_in(store, state),
         lambda: _open_requests(state),
         lambda: [listing.wire_event(state.id, 0, event) for event in change.events],

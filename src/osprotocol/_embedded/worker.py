@@ -180,8 +180,8 @@ class Worker:
             for key in keys:
                 if self._room_in(transaction) > 0:
                     self.claim(transaction, key)
-        if not found:
-            self.backlog = False
+        if not found and self._room_in(transaction) > 0:
+            self.backlog = False  # without room nobody has looked
 
     def _claimed_ready(self, operation: Operation) -> None:
         self._claim_queued = False
@@ -312,9 +312,8 @@ class Worker:
 
     def request_at(self, key: int, position: str) -> RequestState | None:
         """The newest request that a run's code asked at a position, as committed now."""
-        rows = self.store.rows("requests_of_run", (key,))
-        found = [request for request in map(RequestState._make, rows) if request.position == position]
-        return found[-1] if found else None
+        rows = self.store.rows("request_at", (key, position))
+        return RequestState._make(rows[0]) if rows else None
 
     def final_outcome(self, run_id: str) -> str | None:
         """JSON of how a child ended; None while it has not."""

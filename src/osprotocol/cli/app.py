@@ -35,6 +35,7 @@ app.registered_commands.sort(key=lambda one: _ORDER.index(one.name or ""))
 
 def invoke(arguments: list[str]) -> int:
     """Run one command line; gives its exit code."""
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -73,6 +74,15 @@ def invoke(arguments: list[str]) -> int:
         message = f"unexpected {type(error).__name__}: {error}; OSP_TRACEBACK=1 shows where"
         _tell("unexpected", clean(message), as_json)
         return ExitCode.ENGINE
+
+
+def _fill_closed_streams() -> None:
+    """Put /dev/null where a standard stream is closed, so that no file or lock of ours gets its number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
 
 
 def _facts(error: OSProtocolError | CommandError) -> dict[str, Any]:

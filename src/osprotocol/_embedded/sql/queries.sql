@@ -28,6 +28,9 @@ SELECT {requests} FROM requests WHERE run = ? AND (status = 'open' OR id = ?) OR
 -- name: requests_of_run
 SELECT {requests} FROM requests WHERE run = ? ORDER BY key;
 
+-- name: request_at
+SELECT {requests} FROM requests WHERE run = ? AND position = ? ORDER BY key DESC LIMIT 1;
+
 -- name: find_request
 SELECT r.id, q.id FROM requests q JOIN runs r ON r.key = q.run WHERE q.id >= ?1 AND q.id < ?1 || '~' ORDER BY q.id LIMIT 6;
 
