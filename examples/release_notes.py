@@ -35,6 +35,7 @@ HERE = Path(__file__).resolve().parent
 ANSWERS = HERE / "release_notes_answers.json"
 MOST_COMMITS = 1_000
 COMMITS_AT_ONCE = 25
+MOST_CHARACTERS = 200
 LABEL_CHARACTERS = 256
 
 VERSION: TypeAdapter[str] = TypeAdapter(
@@ -146,7 +147,11 @@ def collect_commits(repository: str, since: str | None) -> History:
         raise GitError(f"{repository} has no commits since {shown_since}; give an earlier tag or date with --since")
     form = "--format=%H%x1f%an%x1f%as%x1f%s"
     log = git(repository, "log", "-z", "--no-merges", f"--max-count={MOST_COMMITS}", form, *wanted, "--")
-    commits = [Commit(*fields) for line in log.split("\0") if len(fields := line.strip("\n").split("\x1f", 3)) == 4]
+    commits = []
+    for line in log.split("\0"):
+        fields = line.strip("\n").split("\x1f", 3)
+        if len(fields) == 4:
+            commits.append(Commit(*(field[:MOST_CHARACTERS] for field in fields)))
     return History(shown_since, last_tag, commits, max(0, count - MOST_COMMITS))
 
 

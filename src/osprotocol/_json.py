@@ -228,7 +228,7 @@ def _check_plain(value: Any, what: str, path: str = "$", depth: int = 0) -> None
 
 def canonical(value: Any) -> bytes:
     """One JSON text for equal values: sorted keys, no spaces, sets in order. What digests are made of."""
-    if type(value) is str or type(value) is int:
+    if type(value) is int or (type(value) is str and value.isascii()):
         return to_json(value)
     return json.dumps(_sorted(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode(
         "utf-8", "surrogatepass"
@@ -266,7 +266,7 @@ def arguments_digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     if not kwargs and len(args) == 1:
         data = canonical(args[0])
     elif not kwargs and all(type(arg) in _SCALARS for arg in args):
-        data = to_json(args)
+        data = canonical(list(args)) if any(type(arg) is str and not arg.isascii() for arg in args) else to_json(args)
     else:
         data = canonical([list(args), kwargs])
     return hashlib.sha256(data).hexdigest()[:16]

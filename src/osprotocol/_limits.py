@@ -21,13 +21,12 @@ JSON_DEPTH: Final = 64
 LABELS_PER_RUN: Final = 64
 LABEL_VALUE_CHARACTERS: Final = 256
 LOG_LINES_PER_RUN: Final = 10_000
+LOG_BYTES_PER_RUN: Final = 10 * 1_048_576
 LOG_LINE_BYTES: Final = 16_384
 LOG_LINES_IN_MEMORY: Final = 200
 """What ``execution.logs`` keeps of the newest lines."""
 EVENTS_PER_RUN: Final = 50_000
 """A run whose journal reaches this is stopped with a reason and awaits attention."""
-EVENTS_PER_RUN_WARNING: Final = 10_000
-JOURNAL_BYTES_PER_RUN: Final = 50 * 1_048_576
 CHILD_DEPTH: Final = 16
 BRANCHES_PER_GATHER: Final = 10_000
 APPROVERS_PER_REQUEST: Final = 100

@@ -10,22 +10,26 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hypothesis import settings
+import pytest
+from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from osprotocol import ApprovalConfig, Context, Retry, RunOptions, Timeout, workflow
+from osprotocol import ApprovalConfig, Client, Context, Retry, RunOptions, Timeout, workflow
 from osprotocol._ids import Ids
 from osprotocol.errors import OSProtocolError, RunError
+from tests.conftest import BUDGET_S
 from tests.crash import scenarios
 from tests.crash.checks import problems, status_of
 from tests.crash.clock import ManualClock
 from tests.crash.ledger import Ledger
 from tests.crash.life import Died, Life
-from tests.crash.scenarios import child, family, flaky, people, steps, waiting, work
+from tests.crash.scenarios import child, family, flaky, helpful, people, steps, waiting, work
 
 T = TypeVar("T")
 _FINAL = ("completed", "failed", "cancelled")
+_MOVING = ("pending", "in-progress", "awaiting")
+_MOST_ROUNDS = 500
 _SECOND = 1_000_000
 
 
@@ -44,11 +48,9 @@ async def timed(ctx: Context, sleep_ms: int) -> str:
 @workflow(name="crash.branches", options=RunOptions(retry=Retry(attempts=1, delay_ms=700)))
 async def branches(ctx: Context) -> list[Any]:
     """A person, a sleep and a child beside each other."""
-    return list(
-        await ctx.gather(
-            ctx.wait_for_approval("Left?"), ctx.sleep(ms=3_000), ctx.run(child, "of branches"), ctx.step(work, "beside")
-        )
-    )
+    running = ctx.run(child, "of branches")
+    outcomes = await ctx.gather(ctx.wait_for_approval("Left?"), ctx.sleep(ms=3_000), running, ctx.step(work, "beside"))
+    return [type(outcome).__name__ for outcome in outcomes]
 
 
 _WORKFLOWS: dict[str, tuple[Any, Any]] = {
@@ -78,7 +80,6 @@ class Engines(RuleBasedStateMachine):
         scenarios.set_world(self.ledger)
         self.final: dict[str, str] = {}
         self.known: list[str] = []
-        self.votes: dict[tuple[str, str], bool] = {}
         self.runner = asyncio.Runner()
         self._open()
 
@@ -160,6 +161,16 @@ class Engines(RuleBasedStateMachine):
             await self.life.settle()
 
         self._do(voting())
+
+    @rule(run_id=runs)
+    def help_on(self, run_id: str) -> None:
+        """Somebody answers one thing that the run or a child of it asks."""
+
+        async def helping() -> None:
+            await helpful(await self.life.client.get(run_id), self.ledger)
+            await self.life.settle()
+
+        self._do(helping())
 
     @rule(run_id=runs)
     def answer(self, run_id: str) -> None:
@@ -264,14 +275,49 @@ class Engines(RuleBasedStateMachine):
             if status in _FINAL:
                 self.final[run_id] = status
 
+    async def _bring_to_an_end(self) -> None:
+        """With people who answer, and time, every run becomes final: none is stuck, whatever happened to it."""
+        client, rounds = self.life.client, 0
+        while await self._help_all(client):
+            rounds += 1
+            assert rounds < _MOST_ROUNDS, (await client.list(status=_MOVING)).items
+            if await self.life.settle() and not self.clock.jump():
+                await asyncio.sleep(0.001)
+
+    async def _help_all(self, client: Client) -> bool:
+        """Whether there is a run that is not final; whoever can be helped is."""
+        unfinished = (await client.list(status=_MOVING, limit=200)).items
+        for snapshot in unfinished:
+            execution = await client.get(snapshot.id)
+            if any(wait.kind == "paused" for wait in snapshot.waiting_on):
+                with contextlib.suppress(RunError):  # it may only follow its parent's pause
+                    await execution.resume()
+            for request in execution.requests:
+                if request.kind == "attention":
+                    await execution.respond("retry", request_id=request.id)
+                    return True
+            if not execution.status.is_final and await helpful(execution, self.ledger):
+                return True
+        return bool(unfinished)
+
     def teardown(self) -> None:
         if hasattr(self, "life"):
+            for run_id in self.known:
+                event(f"a run is {status_of(self.path, run_id)} before people help it on")
+            self._do(self._bring_to_an_end())
+            self.nothing_is_wrong()
             self._do(self.life.die())
             self.runner.close()
             self.ledger.close()
             shutil.rmtree(self.folder)
 
 
+class LongEngines(Engines):
+    """The same, for as long as there is time."""
+
+
 TestEngines = Engines.TestCase
-if settings().max_examples <= 100:
-    TestEngines.settings = settings(max_examples=30, stateful_step_count=30)
+TestEngines.settings = settings(max_examples=30, stateful_step_count=30)
+TestLongEngines = pytest.mark.long(LongEngines.TestCase)
+# About one example a second.
+TestLongEngines.settings = settings(max_examples=int(BUDGET_S), stateful_step_count=50)

@@ -152,7 +152,8 @@ class Terminal:
         read, deadline = "", time.monotonic() + WAIT_S
         while text not in read:
             ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready and time.monotonic() < deadline, f"{text!r} did not appear in {read!r}"
+            assert ready, f"{text!r} did not appear in {read!r}"
+            assert time.monotonic() < deadline, f"{text!r} did not appear in {read!r}"
             try:
                 data = os.read(self._ours, 65_536)
             except OSError:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from osprotocol import RunStatus
-from osprotocol.errors import InvalidTransitionError, RunCancelledError
+from osprotocol import RunOptions, RunStatus
+from osprotocol.errors import InvalidTransitionError, RequestClosedError, RunCancelledError
+from osprotocol.protocol.request import Request
 from tests.crash.checks import problems
 from tests.processes.nursery import Nursery
 from tests.processes.programs import Ledger, asking, gated, pair
@@ -117,3 +119,32 @@ async def test_a_terminal_is_no_worker(nursery: Nursery, path: Path, ledger: Led
         await until_it(lambda: worker_of(client, worker.pid))
         assert await worker_of(client, os.getpid()) is None
         assert await (await client.create_run(pair, str(ledger.path)).start()).result == [worker.pid] * 2
+
+
+async def test_two_processes_that_start_with_one_key_start_one_run(path: Path, ledger: Ledger) -> None:
+    """Of many starts with one idempotency key, from two clients at once, one makes the run and all get it."""
+    options = RunOptions(idempotency_key="one")
+    async with terminal(path) as first, terminal(path) as second:
+        started = await asyncio.gather(
+            *(client.create_run(pair, str(ledger.path), options).start() for client in (first, second) * 10)
+        )
+        assert len({execution.id for execution in started}) == 1
+        assert len((await first.list()).items) == 1
+
+
+async def test_votes_from_two_processes_have_one_outcome(nursery: Nursery, path: Path, ledger: Ledger) -> None:
+    """Of a yes and a no at once, from two clients, the first decides, and the other is told so."""
+    async with terminal(path) as first, terminal(path) as second:
+        nursery.fork("work", path)
+        execution = await first.create_run(asking, str(ledger.path)).start()
+        await until(lambda: bool(execution.requests))
+        other = await second.get(execution.id)
+        asked = execution.requests[0].id
+        answers = await asyncio.gather(
+            execution.approve(by="ann", request_id=asked),
+            other.reject(by="bob", request_id=asked),
+            return_exceptions=True,
+        )
+        (refused,) = [answer for answer in answers if isinstance(answer, RequestClosedError)]
+        (decided,) = [answer for answer in answers if isinstance(answer, Request)]
+        assert refused.outcome == decided.status

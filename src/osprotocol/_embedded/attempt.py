@@ -327,13 +327,10 @@ class Attempt:
         foreign = any(branch.wait is None for branch in self.branches.values())
         if foreign:
             return
-        wake_at = self.timers.wake_at
-        if wake_at is not None and wake_at <= self.worker.clock.now() and not self.is_held:
-            return  # a timer is due: it fires as soon as the loop gets to it
         state = self.state
-        timeout = timeout_at(state)
-        if timeout is not None and timeout <= self.worker.clock.now() and not self.is_held:
-            return  # the worker is about to judge it; parked, the run would only be brought back for it
+        due = min((at for at in (self.timers.wake_at, timeout_at(state)) if at is not None), default=None)
+        if due is not None and due <= self.worker.clock.now() and not self.is_held:
+            return  # it fires, or is judged, as soon as the loop gets to it
         for_people = self.asking or state.open_requests or state.pause_at is not None or state.children_waiting
         linger_s = self.worker.linger_s
         if self.stopping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ executing_attempt: ContextVar[Attempt | None] = ContextVar("executing_attempt", 
 
 _ROUND_S = 0.02
 _LINES_PER_COMMIT = 2_000
+_RUNS_COUNTED = 10_000
 
 
 class RunLogs:
@@ -34,35 +36,32 @@ class RunLogs:
         self._clock = clock
         self._listen = listen
         self._waiting: list[LogRow] = []
-        self._lines: dict[int, int] = {}
+        self._written: dict[int, tuple[int, int]] = {}
         self._scheduled = False
 
     def add(
         self, run: int, run_id: str, attempt: int, level: str, message: str, step: str | None, fields: dict[str, Any]
     ) -> None:
-        """Add a line; beyond LOG_LINES_PER_RUN one line says so and the rest is dropped."""
-        written = self._lines.get(run)
-        if written is None:
-            written = int(self._store.rows("count_logs", (run,))[0][0])
-        if written > _limits.LOG_LINES_PER_RUN:
+        """Add a line; beyond LOG_LINES_PER_RUN or LOG_BYTES_PER_RUN one line says so and the rest is dropped."""
+        lines, size = self._written.get(run) or self._store.rows("count_logs", (run,))[0]
+        if lines > _limits.LOG_LINES_PER_RUN:
             return
-        self._lines[run] = written + 1
-        if len(self._lines) > 10_000:
-            self._lines.pop(next(iter(self._lines)))
-        if written == _limits.LOG_LINES_PER_RUN:
-            level, fields = "warning", {}
-            message = (
-                f"log of run {run_id} is full (LOG_LINES_PER_RUN = {_limits.LOG_LINES_PER_RUN}); the rest is dropped"
-            )
-        text = (
-            message.encode("utf-8", "replace")[: _limits.LOG_LINE_BYTES].decode("utf-8", "ignore").replace("\x00", "␀")
-        )
-        row = LogRow(run, self._clock.now(), level, text, attempt, step, _fields_text(fields))
-        self._waiting.append(row)
+        full = None
+        if lines == _limits.LOG_LINES_PER_RUN:
+            full = f"LOG_LINES_PER_RUN = {lines}"
+        elif size >= _limits.LOG_BYTES_PER_RUN:
+            full = f"LOG_BYTES_PER_RUN = {_limits.LOG_BYTES_PER_RUN}"
+        if full is not None:
+            lines, level, fields = _limits.LOG_LINES_PER_RUN, "warning", {}
+            message = f"log of run {run_id} is full ({full}); the rest is dropped"
+        data = message.encode("utf-8", "replace")[: _limits.LOG_LINE_BYTES]
+        text, more = data.decode("utf-8", "ignore").replace("\x00", "␀"), _fields_text(fields)
+        self._written[run] = lines + 1, size + len(data) + len(more or "")
+        if len(self._written) > _RUNS_COUNTED:
+            self._written.pop(next(iter(self._written)))
+        self._waiting.append(LogRow(run, self._clock.now(), level, text, attempt, step, more))
         if not self._scheduled:
             self._scheduled = True
-            import asyncio
-
             asyncio.get_running_loop().call_later(_ROUND_S, self.flush)
 
     def flush(self) -> None:

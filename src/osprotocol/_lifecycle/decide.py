@@ -67,6 +67,7 @@ def _apply(change: Change, command: c.Command) -> None:
         case c.Resume():
             _resume(change, command)
         case c.Cancel():
+            people.check_person(command.by)
             ending.cancel(change, command)
         case c.JudgeCancel():
             ending.judge_cancel(change, command)
@@ -224,6 +225,7 @@ def _yield(change: Change, command: c.Yield) -> None:
 
 def _pause(change: Change, command: c.Pause) -> None:
     state = change.state
+    people.check_person(command.by)
     if state.is_final or state.pause_at is not None or state.cancel != "none":
         if command.following:
             return
@@ -237,6 +239,7 @@ def _pause(change: Change, command: c.Pause) -> None:
 
 def _resume(change: Change, command: c.Resume) -> None:
     state = change.state
+    people.check_person(command.by)
     if command.following and state.pause_by != command.by:
         return
     if state.is_final or state.pause_at is None:

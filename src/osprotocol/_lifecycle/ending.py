@@ -33,10 +33,8 @@ def fail(change: Change, command: Fail) -> None:
     delay = backoff_us(
         state.attempt, policy.delay_ms, policy.backoff, policy.max_delay_ms, policy.jitter, command.fraction
     )
-    forget = set(command.forget)
-    for request in state.requests:
-        if request.is_open and request.position in forget:
-            change.put(request._replace(status="cancelled", closed_at=change.now))
+    for position in command.forget:
+        change.close_open_requests(position)
     number = change.emit(
         "run.retrying",
         {

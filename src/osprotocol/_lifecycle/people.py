@@ -34,6 +34,18 @@ def identity(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
+def check_person(by: str) -> str:
+    """The identity of who acts.
+
+    Raises:
+        InvalidNameError: the name is empty, too long or not printable.
+    """
+    person = identity(by)
+    if not person or len(by) > _limits.NAME_CHARACTERS or any(ord(character) < 32 for character in by):
+        raise InvalidNameError("name of the person who acts", by[:40], "it is empty, too long or not printable")
+    return person
+
+
 def open_request(change: Change, command: OpenRequest) -> None:
     state = change.state
     if command.epoch is not None:
@@ -46,7 +58,7 @@ def open_request(change: Change, command: OpenRequest) -> None:
             "ApprovalConfig.required_approvals",
             f"{command.required} approvals can never come from {len(people)} approvers",
         )
-    if state.open_requests >= _limits.OPEN_REQUESTS_PER_RUN:
+    if state.open_requests >= _limits.OPEN_REQUESTS_PER_RUN and command.kind != "attention":
         raise LimitExceededError(
             f"open requests of run {state.id}",
             state.open_requests + 1,
@@ -118,9 +130,7 @@ def _ready_to_answer(
     change: Change, request_id: str | None, kinds: tuple[str, ...], by: str, seen: str | None
 ) -> tuple[RequestState, str] | None:
     """The request and the person's identity; None when the answer comes too late and `change.error` says so."""
-    person = identity(by)
-    if not person or len(by) > _limits.NAME_CHARACTERS or any(ord(character) < 32 for character in by):
-        raise InvalidNameError("name of the person who answers", by[:40], "it is empty, too long or not printable")
+    person = check_person(by)
     request = _find(change, request_id, kinds)
     state = change.state
     if not request.is_open:

@@ -63,7 +63,7 @@ class VirtualClient(Client):
 
     @property
     def path(self) -> Path:
-        """The database; removed with the client unless another client brought it."""
+        """The database; removed with the client if it was made for it."""
         assert self._path is not None, "the client is not connected yet"
         return self._path
 
@@ -153,6 +153,7 @@ def connect(
     clock: VirtualClock | None = None,
     autojump: bool = True,
     always_park: bool = False,
+    path: Path | None = None,
     beside: VirtualClient | None = None,
     seed: int = 0,
     worker: bool = True,
@@ -169,14 +170,18 @@ def connect(
             with ``client.clock.advance(...)`` only.
         always_park: every wait unwinds the workflow's code, which then comes back by replay: shows at once what is
             not deterministic outside of steps.
+        path: the database; without one, a temporary one that is removed with the client.
         beside: share the database, the clock and the ids of that client, as a second process would.
         seed: of the ids.
-        worker, concurrency, log_level, linger_ms: as in `osprotocol.connect`.
+        worker: as in `osprotocol.connect`.
+        concurrency: as in `osprotocol.connect`.
+        log_level: as in `osprotocol.connect`.
+        linger_ms: as in `osprotocol.connect`.
     """
     if beside is not None:
         clock, ids, path = beside.clock, beside.ids, beside.path
     else:
-        clock, ids, path = clock or VirtualClock(autojump=autojump), Ids(seed), None
+        clock, ids = clock or VirtualClock(autojump=autojump), Ids(seed)
     settings = {
         "worker": worker,
         "concurrency": concurrency,

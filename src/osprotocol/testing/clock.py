@@ -1,4 +1,4 @@
-"""`VirtualClock`: time that stands still until a test moves it, or jumps to the next timer when nothing else happens."""
+"""`VirtualClock`: time that stands still until a test moves it, or jumps to the next timer when nothing happens."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ SELECT id, at, level, message, attempt, step, fields FROM logs WHERE run = ? AND
 SELECT id, at, level, message, attempt, step, fields FROM logs WHERE run = ? ORDER BY id DESC LIMIT ?;
 
 -- name: count_logs
-SELECT count(*) FROM logs WHERE run = ?;
+SELECT count(*), ifnull(sum(length(message) + ifnull(length(fields), 0)), 0) FROM logs WHERE run = ?;
 
 -- name: prunable
 SELECT key, id FROM runs WHERE ended_at < ? AND parent IS NULL ORDER BY ended_at LIMIT ?;

@@ -217,7 +217,7 @@ async def a_child_is_a_run_of_its_own(h: Harness) -> None:
 
     @h.workflow
     async def flow(ctx: Context) -> bool:
-        return await ctx.run(child, 7) == (7, "child")
+        return bool(await ctx.run(child, 7) == (7, "child"))
 
     execution = await h.start(flow)
     assert await h.result(execution) is True

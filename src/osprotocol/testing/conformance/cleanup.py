@@ -1,13 +1,14 @@
 """Section 5: the cleanup of a cancelled run, and its deadline."""
 
 import asyncio
+import contextlib
 
-from osprotocol.context import Context, current_step
-from osprotocol.errors import CancelVetoedError, InvalidTransitionError, RunCancelledError
+from osprotocol.context import Context
+from osprotocol.errors import RunCancelledError
 from osprotocol.protocol.cancel import Cancel
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions, RunStatus
-from osprotocol.testing.conformance.harness import CALLBACKS, CLOCK, CRASH, Harness, Latch, refused
+from osprotocol.testing.conformance.harness import CLOCK, CRASH, Harness, Latch
 from osprotocol.testing.conformance.scenario import scenario
 
 
@@ -158,10 +159,8 @@ async def code_that_swallows_the_cancellation_ends_cancelled(h: Harness) -> None
 
     @h.workflow
     async def flow(ctx: Context) -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await ctx.wait_for_approval("go?")
-        except asyncio.CancelledError:
-            pass
         return await ctx.step(h.note, "more")
 
     execution = await h.start(flow)
@@ -189,7 +188,7 @@ async def code_that_raises_in_its_cleanup_ends_cancelled(h: Harness) -> None:
 
 @scenario(5, CRASH)
 async def a_crash_in_the_cleanup_repeats_nothing(h: Harness) -> None:
-    """Where the cancellation was delivered is journaled: after a crash in the cleanup its done steps do not run again."""
+    """Where the cancellation was delivered is journaled: after a crash in the cleanup no done step of it runs again."""
     latch = Latch()
 
     @h.workflow

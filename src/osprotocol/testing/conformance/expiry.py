@@ -149,7 +149,7 @@ async def votes_before_expiry_do_not_decide(h: Harness) -> None:
 
 @scenario(8)
 async def a_gate_stops_the_run_at_its_next_boundary(h: Harness) -> None:
-    """An approval put on an execution stops the run at its next boundary until decided; the caller gets the decision."""
+    """An approval put on an execution stops it at its next boundary until decided; the caller gets the decision."""
     latch = Latch()
 
     @h.workflow

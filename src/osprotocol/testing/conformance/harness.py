@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -220,7 +221,7 @@ class Harness(ABC):
         """Wait, in real time, until something is so that another process or a thread brings about."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not condition():
+                while not condition():  # noqa: ASYNC110 - a thread or another process brings it about
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise AssertionError("what was waited for did not come") from None
@@ -239,3 +240,23 @@ class Harness(ABC):
         for event in await self.events(execution):
             told.append(f"{event.number} {event.type} {event.status or ''} {event.key or ''} {event.data}")
         return "\n".join(told)
+
+
+class Shaky:
+    """A step that fails as often as it is told."""
+
+    def __init__(self, h: Harness, failures: int, error: type[Exception] = ValueError) -> None:
+        async def shaky(what: str = "shaky") -> str:
+            h.ledger.append(what)
+            self.tries.append(h.now().timestamp())
+            if len(self.tries) <= failures:
+                raise error(f"try {len(self.tries)}")
+            return what
+
+        self.tries: list[float] = []
+        self.step = shaky
+
+    @property
+    def gaps_ms(self) -> list[int]:
+        """Milliseconds between the tries."""
+        return [round((after - before) * 1_000) for before, after in itertools.pairwise(self.tries)]

@@ -3,12 +3,10 @@
 import asyncio
 
 from osprotocol.context import Context
-from osprotocol.errors import InvalidTransitionError, RequestClosedError
-from osprotocol.protocol.approval import ApprovalConfig
+from osprotocol.errors import InvalidTransitionError
 from osprotocol.protocol.retry import Retry
-from osprotocol.protocol.run import RunOptions, RunStatus
-from osprotocol.protocol.timeout import Timeout
-from osprotocol.testing.conformance.harness import CLOCK, CRASH, Harness, Latch, refused
+from osprotocol.protocol.run import RunStatus
+from osprotocol.testing.conformance.harness import CRASH, Harness, Latch, refused
 from osprotocol.testing.conformance.scenario import scenario
 from osprotocol.workflow import step
 

@@ -1,14 +1,12 @@
 """Section 4: clocks and deadlines of a paused run."""
 
-import asyncio
-
 from osprotocol.context import Context
-from osprotocol.errors import InvalidTransitionError, RequestClosedError
+from osprotocol.errors import RequestClosedError
 from osprotocol.protocol.approval import ApprovalConfig
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.protocol.timeout import Timeout
-from osprotocol.testing.conformance.harness import CLOCK, CRASH, Harness, Latch, refused
+from osprotocol.testing.conformance.harness import CLOCK, CRASH, Harness, refused
 from osprotocol.testing.conformance.scenario import scenario
 from osprotocol.workflow import step
 

@@ -1,6 +1,7 @@
 """Section 3: the six statuses, what a run waits on, and its events."""
 
 import asyncio
+import itertools
 
 from osprotocol.context import Context
 from osprotocol.errors import InvalidTransitionError, RequestClosedError
@@ -396,7 +397,7 @@ async def every_change_of_status_is_in_one_event(h: Harness) -> None:
     await execution.respond("x")
     await h.result(execution)
     entered = await h.statuses(execution)
-    assert all(before != after for before, after in zip(entered, entered[1:], strict=False))
+    assert all(before != after for before, after in itertools.pairwise(entered))
     assert entered[0] == "pending"
     assert entered[-1] == "completed"
 

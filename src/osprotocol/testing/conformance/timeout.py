@@ -226,7 +226,7 @@ async def a_vetoed_timeout_cancel_goes_on(h: Harness) -> None:
 
 @scenario(6, CLOCK, CALLBACKS)
 async def continue_only_tells(h: Harness) -> None:
-    """With on_timeout continue there is a log entry, an event and the callback, once an attempt, and the run goes on."""
+    """With on_timeout continue a log entry, an event and the callback come once an attempt, and the run goes on."""
     called: list[int] = []
 
     @h.workflow
@@ -253,7 +253,7 @@ async def the_callback_comes_with_fail_and_cancel_too(h: Harness) -> None:
 
     for action in ("fail", "cancel"):
         called: list[int] = []
-        timeout = Timeout(ms=5_000, on_timeout=action, on_timeout_callback=lambda: called.append(1))  # type: ignore[arg-type] # noqa: B023
+        timeout = Timeout(ms=5_000, on_timeout=action, on_timeout_callback=lambda: called.append(1))  # noqa: B023
         execution = await h.start(flow, options=RunOptions(timeout=timeout))
         await h.advance(ms=5_000)
         await h.settle()
