@@ -18,7 +18,7 @@ BUDGET_S ?= 300
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-wheel run bench format lock clean
+.PHONY: help setup test test-long test-wheel run bench docs format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,10 @@ run: setup ## Run the release notes example: make run [REPO=path/to/a/git/reposi
 
 bench: setup ## Run the benchmarks
 	$(BIN)/python benchmarks/run.py
+
+docs: setup ## Write the generated parts of the documents
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m osprotocol.cli.reference docs/cli.md
 
 format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only .

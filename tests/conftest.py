@@ -13,9 +13,7 @@ ASYNC_TEST_LIMIT_S = 60
 BUDGET_VARIABLE = "OSP_TEST_BUDGET_S"
 BUDGET_S = float(os.environ.get(BUDGET_VARIABLE, "20"))
 
-settings.register_profile(
-    "short", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("short", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("short"), max_examples=5_000, stateful_step_count=100)
 settings.load_profile("long" if BUDGET_VARIABLE in os.environ else "short")
 

@@ -14,7 +14,8 @@ SRC = ROOT / "src" / "osprotocol"
 MAX_FILE_LINES = 450
 MAX_FUNCTION_LINES = 70
 # Paths in src/osprotocol that may be longer. Splitting a file beats naming it here.
-LONG_FILES: frozenset[str] = frozenset()
+# One tree of errors, drawn at its top, is found in one file.
+LONG_FILES: frozenset[str] = frozenset({"errors.py"})
 COUNTED_SUFFIXES = {".py", ".sql", ".html", ".js", ".css"}
 
 # Where the world may be asked: paths in src/osprotocol, or folders ending in a slash.

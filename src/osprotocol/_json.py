@@ -266,7 +266,8 @@ def arguments_digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     if not kwargs and len(args) == 1:
         data = canonical(args[0])
     elif not kwargs and all(type(arg) in _SCALARS for arg in args):
-        data = canonical(list(args)) if any(type(arg) is str and not arg.isascii() for arg in args) else to_json(args)
+        odd = any(type(arg) is str and not arg.isascii() for arg in args)
+        data = b"*" + (canonical(list(args)) if odd else to_json(args))
     else:
         data = canonical([list(args), kwargs])
     return hashlib.sha256(data).hexdigest()[:16]

@@ -17,7 +17,8 @@
     │       ├── RequestNotFoundError, AmbiguousRequestError, RequestClosedError, StaleRequestError
     │       └── NotAnApproverError, VoteConflictError, InvalidAnswerError
     ├── EngineError                the ground under us
-    │   ├── EngineClosedError, ForkedProcessError, UnsupportedPlatformError, UnsupportedFilesystemError
+    │   ├── EngineClosedError, ForkedProcessError, WorkerNotFoundError
+    │   ├── UnsupportedPlatformError, UnsupportedFilesystemError
     │   └── StoreError, StorageFullError, ReadOnlyError, CorruptDatabaseError, SchemaTooNewError
     └── TerminalError              raised by workflow code: ends the run, no retry
 
@@ -596,6 +597,16 @@ class EngineClosedError(EngineError):
 
     def __str__(self) -> str:
         return "this client is closed; its runs are parked and go on when a worker connects"
+
+
+class WorkerNotFoundError(EngineError):
+    """No living worker has that id."""
+
+    code = "worker-not-found"
+    http_status = 404
+
+    def __str__(self) -> str:
+        return f"worker {self.where!r} is not alive here; 'osp workers' lists those that are"
 
 
 class ForkedProcessError(EngineError):

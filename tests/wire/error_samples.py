@@ -50,6 +50,7 @@ SAMPLES: tuple[e.OSProtocolError, ...] = (
     e.InvalidAnswerError(RUN, REQUEST, (("$.version", "must match a version number"),)),
     e.EngineError(DATABASE, "cannot use a write-ahead log here"),
     e.EngineClosedError(),
+    e.WorkerNotFoundError("1m81bsz1n1we3d7t84s0"),
     e.ForkedProcessError(),
     e.UnsupportedPlatformError("win32"),
     e.UnsupportedFilesystemError(DATABASE, "nfs4"),

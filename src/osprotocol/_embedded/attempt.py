@@ -7,14 +7,13 @@ outcome at a time, in the order in which the outcomes entered the journal. Live 
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from osprotocol._embedded.attention import mismatch
-from osprotocol._embedded.branches import Branch, BranchStopped, Unwind, name_of, stands_before
-from osprotocol._embedded.driver import Drive, Wait, where
+from osprotocol._embedded.branches import Branch, BranchStopped, Unwind, stands_before
+from osprotocol._embedded.driver import Drive, Wait
 from osprotocol._embedded.outbox import Outbox
 from osprotocol._embedded.replay import CANCEL, Replay
 from osprotocol._embedded.store import Operation
@@ -23,7 +22,6 @@ from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.change import timeout_at
 from osprotocol._lifecycle.state import Event, RunState
 from osprotocol.errors import (
-    ForeignAwaitError,
     StoreError,
     WrongTaskError,
 )
@@ -73,7 +71,7 @@ class Attempt:
         self._gate: list[Wait] = []
         self.out = Outbox(self, set(replay.recorded))
         self._linger: asyncio.TimerHandle | None = None
-        self._foreign_told: set[str] = set()
+        self.foreign_told: set[str] = set()
 
     # ----------------------------------------------------------------- branches
 
@@ -127,19 +125,12 @@ class Attempt:
             raise Unwind
         return branch
 
-    def foreign_await(self, coroutine: Any, awaited: Any) -> Exception | None:
-        """The code awaits something that its context did not make: tell it, or give the error for a strict workflow."""
-        if self.unwinding:
-            return None
-        place, what = where(coroutine), name_of(awaited)
-        error = ForeignAwaitError(self.workflow.name, place, what)
-        if self.workflow.strict:
-            return error
-        if place not in self._foreign_told:
-            self._foreign_told.add(place)
-            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-            self.worker.log(self, "warning", str(error), None, {})
-        return None
+    def is_new(self, branch: Branch | None) -> bool:
+        """Whether the code that a branch executes now runs for the first time: what it tells was not told before."""
+        if not self.replay.is_over:
+            return False
+        # A branch that came to its next operation once has told before that what it tells now.
+        return branch is None or f"{branch.prefix}{branch.count + 1}" not in self.replay.recorded
 
     # ------------------------------------------------------------------ waiting
 
@@ -341,7 +332,7 @@ class Attempt:
             return
         if self.executing and for_people:
             self.executing = False
-            self.out.send(c.Yield(self.epoch, self.seen))
+            self.out.send(c.Yield(self.epoch, self.seen, self.timers.wake_at))
         if self._linger is None:
             self._linger = self.loop.call_later(linger_s, self.park)
             self.worker.lingers(self)

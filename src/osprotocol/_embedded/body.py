@@ -313,14 +313,12 @@ class EmbeddedContext(Context):
 
     def report_progress(self, current: int, total: int = 0, message: str | None = None) -> None:
         attempt = self._attempt
-        attempt.enter("ctx.report_progress")
-        if attempt.replay.is_over:
+        if attempt.is_new(attempt.enter("ctx.report_progress")):
             attempt.worker.report_progress(attempt, current, total, message)
 
     def log(self, message: str, **fields: Any) -> None:
         attempt = self._attempt
-        attempt.enter("ctx.log")
-        if attempt.replay.is_over:
+        if attempt.is_new(attempt.enter("ctx.log")):
             attempt.worker.log(attempt, "info", str(message), None, fields)
 
     # ------------------------------------------------------- time and chance

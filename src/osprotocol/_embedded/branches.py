@@ -48,12 +48,6 @@ class Branch:
         return False
 
 
-def name_of(awaited: Any) -> str:
-    if awaited is None:
-        return "a bare yield (asyncio.sleep(0))"
-    return f"a {type(awaited).__name__} that its context did not make (asyncio.sleep, asyncio.gather, a socket ...)"
-
-
 def failure_position(error: BaseException) -> str | None:
     """Where the step or child failed that ended an attempt: the last one in the chain of causes, groups included."""
     seen: set[int] = set()

@@ -7,11 +7,11 @@ made yields a `Wait`; anything else is foreign, unless a step runs in that branc
 from __future__ import annotations
 
 import asyncio
-import types
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from osprotocol._clock import monotonic_s
+from osprotocol._embedded.foreign import foreign_await
 
 if TYPE_CHECKING:
     from osprotocol._embedded.attempt import Attempt
@@ -47,7 +47,7 @@ class Drive:
             if isinstance(awaited, Wait):
                 attempt.stands(branch)
             elif branch.step is None:
-                error = attempt.foreign_await(coroutine, awaited)
+                error = foreign_await(attempt, coroutine, awaited)
                 if error is not None:
                     continue
             try:
@@ -65,25 +65,3 @@ class Stall:
     def __init__(self) -> None:
         self.branch: Branch | None = None
         self.since = 0.0
-
-
-def where(coroutine: Any) -> str:
-    """File and line at which a suspended coroutine's own code waits."""
-    place = "unknown"
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is None:
-            break
-        file = frame.f_code.co_filename
-        # The conformance suite's workflows are users' code, although they are shipped with us.
-        inside_us = file.startswith(_OUR_FOLDER) and not file.startswith(_OUR_FOLDER + "testing/")
-        inside_asyncio = frame.f_code.co_filename.startswith(_ASYNCIO_FOLDER)
-        if not inside_us and not inside_asyncio:
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        following = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-        coroutine = following if isinstance(following, types.CoroutineType | types.GeneratorType) else None
-    return place
-
-
-_OUR_FOLDER = __file__.rpartition("/")[0].rpartition("/")[0] + "/"
-_ASYNCIO_FOLDER = asyncio.__file__.rpartition("/")[0] + "/"

@@ -14,7 +14,7 @@ from osprotocol import _limits
 from osprotocol._clock import Clock, SystemClock, from_datetime, to_datetime
 from osprotocol._embedded import listing, upkeep
 from osprotocol._embedded.duties import DueTimers, Membership, Poll, Watchdog, bury
-from osprotocol._embedded.hooks import Hooks
+from osprotocol._embedded.hooks import Hooks, refuse_functions
 from osprotocol._embedded.logs import RunLogs, install
 from osprotocol._embedded.store import Group, Store
 from osprotocol._embedded.transaction import Change, LogRow, Transaction, event_of_row
@@ -30,11 +30,11 @@ from osprotocol.engine import Filter, Listener, RequestFilter, Update
 from osprotocol.errors import (
     AmbiguousRunIdError,
     EngineClosedError,
-    EngineError,
     IdempotencyConflictError,
     InvalidOptionError,
     RequestNotFoundError,
     RunNotFoundError,
+    WorkerNotFoundError,
 )
 from osprotocol.protocol.events import Event, LogLine, Page, StepRecord, WorkerInfo
 from osprotocol.protocol.request import Request
@@ -207,7 +207,8 @@ class EmbeddedEngine:
     ) -> Update:
         self._check_open()
         defined = find_workflow(workflow) if isinstance(workflow, str) else workflow
-        self._check_functions(options)
+        if self._membership is None:
+            refuse_functions(options)
         start = self.worker.start_command(defined, data, options)
         if start.idempotency_key is not None:
             start = start._replace(id=derived_id(defined.name, start.idempotency_key))
@@ -238,21 +239,6 @@ class EmbeddedEngine:
         state = self.store.owned.get(change.state.key) or change.state
         return update_of(self.store, Change(state, []), reply=change.state.id)
 
-    def _check_functions(self, options: RunOptions | None) -> None:
-        if options is None or self._membership is not None:
-            return
-        for name, function in (
-            ("Cancel.before_cancel", options.cancel and options.cancel.before_cancel),
-            ("Retry.should_retry", options.retry and options.retry.should_retry),
-            ("Retry.on_retry", options.retry and options.retry.on_retry),
-            ("Timeout.on_timeout_callback", options.timeout and options.timeout.on_timeout_callback),
-        ):
-            if function is not None:
-                raise InvalidOptionError(
-                    name, "could not be called: this client does not work on runs (worker=False); "
-                    "put it into @workflow(options=...)"
-                )  # fmt: skip
-
     async def take_over(
         self, run_id: str, kind: str, after_step: str | None, listener: Listener | None = None
     ) -> Update:
@@ -275,7 +261,12 @@ class EmbeddedEngine:
                 asked = command._replace(key=transaction.next_request_key())
             if not transaction.state(key).id.startswith(run_id):
                 raise RunNotFoundError(run_id)  # deleted by somebody, and its row used again
-            decision = transaction.apply(key, asked, request_id)
+            try:
+                decision = transaction.apply(key, asked, request_id)
+            except RequestNotFoundError:
+                if isinstance(command, c.Vote | c.Respond) and request_id is None:
+                    upkeep.tell_winner(transaction, key, command)
+                raise
             if decision.error is not None:
                 refused.append(decision.error)
             return decision.state, decision.reply
@@ -423,7 +414,7 @@ class EmbeddedEngine:
         if len(rows) > 1:
             raise AmbiguousRunIdError(worker_id, tuple(row[1] for row in rows))
         if not rows:
-            raise EngineError(f"worker {worker_id!r}", "is not alive here; 'osp workers' lists them")
+            raise WorkerNotFoundError(worker_id)
         key, _, seen_at = rows[0]
         return await self.writer.execute(lambda transaction: bury(transaction, key, seen_at, "evicted"))
 

@@ -11,7 +11,7 @@ from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.transaction import Change, Transaction
 from osprotocol._json import decode
 from osprotocol._lifecycle.state import Event, RunState
-from osprotocol.errors import OSProtocolError, RunFailedError, RunTimedOutError
+from osprotocol.errors import InvalidOptionError, OSProtocolError, RunFailedError, RunTimedOutError
 from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.workflow import Workflow, known_workflows
 
@@ -116,3 +116,20 @@ def _calls(
         yield "on_failed", options.on_failed, (failed_error(state),)
     if event.status is RunStatus.CANCELLED and options.cancel is not None and options.cancel.after_cancel is not None:
         yield "after_cancel", options.cancel.after_cancel, (state.cancel_reason,)
+
+
+def refuse_functions(options: RunOptions | None) -> None:
+    """Refuse functions that a process which does not work on runs could not call."""
+    if options is None:
+        return
+    for name, function in (
+        ("Cancel.before_cancel", options.cancel and options.cancel.before_cancel),
+        ("Retry.should_retry", options.retry and options.retry.should_retry),
+        ("Retry.on_retry", options.retry and options.retry.on_retry),
+        ("Timeout.on_timeout_callback", options.timeout and options.timeout.on_timeout_callback),
+    ):
+        if function is not None:
+            raise InvalidOptionError(
+                name, "could not be called: this client does not work on runs (worker=False); "
+                "put it into @workflow(options=...)"
+            )  # fmt: skip

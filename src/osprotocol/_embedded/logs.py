@@ -19,6 +19,7 @@ from osprotocol.context import running_step
 
 if TYPE_CHECKING:
     from osprotocol._embedded.attempt import Attempt
+    from osprotocol._embedded.branches import Branch
 
 executing_attempt: ContextVar[Attempt | None] = ContextVar("executing_attempt", default=None)
 
@@ -103,8 +104,8 @@ class RunHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         attempt = executing_attempt.get()
-        if attempt is not None and not attempt.unwinding and attempt.replay.is_over:
-            current = running_step.get()
+        current = running_step.get()
+        if attempt is not None and not attempt.unwinding and (current is not None or attempt.is_new(_branch(attempt))):
             step = getattr(current, "_name", None) if current is not None else None
             try:
                 message = record.getMessage()
@@ -119,6 +120,14 @@ class RunHandler(logging.Handler):
         if root.handlers == [self] and record.levelno >= logging.WARNING and sys.stderr is not None:
             # We are the only handler because nobody configured logging: keep what Python would print then.
             logging.lastResort.handle(record) if logging.lastResort else None
+
+
+def _branch(attempt: Attempt) -> Branch | None:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return None  # a thread of a step
+    return attempt.branches.get(task) if task is not None else None
 
 
 class _AsBefore(logging.Filter):

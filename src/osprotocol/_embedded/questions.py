@@ -27,7 +27,7 @@ from osprotocol._lifecycle.asking import (
 )
 from osprotocol._lifecycle.snapshot import request_of
 from osprotocol._lifecycle.state import Event, RequestState
-from osprotocol.errors import FencedError, InputExpiredError, InvalidValueError, StoreError
+from osprotocol.errors import FencedError, InputExpiredError, InvalidTransitionError, InvalidValueError, StoreError
 from osprotocol.protocol.approval import Approval, ApprovalConfig
 
 
@@ -142,6 +142,8 @@ async def _wait_for_answer(
     def opened(operation: Operation) -> None:
         if isinstance(operation.error, StoreError | FencedError):
             attempt.refused(operation.error)
+        elif isinstance(operation.error, InvalidTransitionError) and not attempt.cancel_delivered:
+            pass  # a cancel was first: it is delivered to this wait
         elif operation.error is not None:
             attempt.throw(wait, operation.error)
 

@@ -14,8 +14,8 @@ from osprotocol._embedded.transaction import Change, Transaction, checksum
 from osprotocol._json import decode, encode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.positions import forgotten
-from osprotocol._lifecycle.state import Event, RunState
-from osprotocol.errors import InvalidOptionError, InvalidTransitionError, ReadOnlyError
+from osprotocol._lifecycle.state import Event, RequestState, RunState
+from osprotocol.errors import InvalidOptionError, InvalidTransitionError, ReadOnlyError, RequestClosedError
 from osprotocol.protocol.run import RunStatus
 
 _PRUNE_AT_ONCE = 100
@@ -160,3 +160,13 @@ def backup(source: Path, target: Path) -> None:
             writing.close()
             reading.close()
     partial.rename(target)
+
+
+def tell_winner(transaction: Transaction, key: int, command: c.Vote | c.Respond) -> None:
+    """Nothing waits for the answer: if somebody else's came first, say what became of the request."""
+    kinds = ("approval",) if isinstance(command, c.Vote) else ("input", "attention")
+    closed = [row for row in map(RequestState._make, transaction.rows("requests_of_run", key)) if row.kind in kinds]
+    if closed and not closed[-1].is_open:
+        responses = decode(closed[-1].responses)
+        by = responses[-1]["by"] if responses else None
+        raise RequestClosedError(transaction.state(key).id, closed[-1].id, closed[-1].status, by)

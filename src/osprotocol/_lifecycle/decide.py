@@ -292,7 +292,9 @@ def _worker_died(change: Change, command: c.WorkerDied) -> None:
         change.set(active_us=state.active_us + worked, active_since=None)
     deaths = state.deaths + 1 if state.executing else state.deaths
     change.set(owner=None, executing=False, deaths=deaths)
-    change.wake(change.emit("run.recovered", {"deaths": deaths, "lastSeen": to_iso(command.last_seen)}))
+    number = change.emit("run.recovered", {"deaths": deaths, "lastSeen": to_iso(command.last_seen)})
+    if state.executing:
+        change.wake(number)
     if deaths >= _limits.DEATHS_BEFORE_POISON:
         prompt = (
             f"{deaths} workers in a row died while this run executed; it may be what kills them. "

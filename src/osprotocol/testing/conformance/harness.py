@@ -17,7 +17,7 @@ from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.workflow import Workflow, known_workflows, register
 
 E = TypeVar("E", bound=BaseException)
-PATIENCE_S = 3.0
+PATIENCE_S = 10.0
 """How long, in real time, something that must happen may take before the scenario fails."""
 
 CRASH = "crash"
