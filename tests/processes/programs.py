@@ -114,6 +114,13 @@ async def gated(ctx: Context, files: list[str]) -> list[int]:
     return [await ctx.step(blocked, ledger, gate), await ctx.step(slow, ledger, 1)]
 
 
+@workflow(name="processes.last")
+async def last(ctx: Context, files: list[str]) -> int:
+    """One step that waits for a file, and nothing after it."""
+    ledger, gate = files
+    return await ctx.step(blocked, ledger, gate)
+
+
 @step
 def deadly(ledger: str, cure: str) -> str:
     """Takes its process with it, as a crash in a C library does, unless the cure is there."""

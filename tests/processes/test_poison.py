@@ -10,7 +10,7 @@ from pathlib import Path
 
 from osprotocol import Client, Execution, RunStatus
 from tests.processes.nursery import Nursery
-from tests.processes.programs import Ledger, pair, poison
+from tests.processes.programs import Ledger, last, pair, poison
 from tests.processes.waiting import terminal
 
 _GOOD_RUNS = 200
@@ -63,6 +63,28 @@ async def test_good_runs_finish_beside_one_that_kills_workers(
         assert {execution.status for execution in scene.good} == {RunStatus.COMPLETED}
         effects = ledger.effects()
         assert max(effects[f"{execution.id}:{n}"] for execution in scene.good for n in (1, 2)) <= 2
+
+
+async def test_long_good_runs_are_not_held_for_the_poison_beside_them(
+    nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Runs whose steps outlast every worker that a bad one kills are neither parked nor starved by it."""
+    async with terminal(path) as client:
+        files = [str(ledger.path), str(tmp_path / "gate")]
+        good = [await client.create_run(last, files).start() for _ in range(4)]
+        bad = await client.create_run(poison, [str(ledger.path), str(tmp_path / "cure")]).start()
+        worker = nursery.fork("work", path)
+        deaths = 0
+        while not bad.requests:
+            await asyncio.sleep(0.005)
+            if worker.has_ended():
+                deaths += 1
+                worker = nursery.fork("work", path)
+            if deaths == 2:
+                (tmp_path / "gate").touch()
+        for execution in good:
+            assert await execution.result > 0
+        assert deaths == 3
 
 
 async def test_a_parked_poison_run_goes_on_when_it_is_cured(

@@ -11,7 +11,7 @@ import pytest
 from osprotocol import Client, RunStatus
 from tests.crash.checks import problems
 from tests.processes.nursery import Nursery
-from tests.processes.programs import Ledger, expiring, gated, pair
+from tests.processes.programs import Ledger, expiring, gated, last, pair
 from tests.processes.waiting import looks_pass, terminal, until, until_it, worker_of
 
 _RUNS = 60
@@ -53,6 +53,22 @@ async def test_a_dead_workers_run_is_taken_over_by_a_living_one(
         (tmp_path / "gate").touch()
         assert await execution.result == [second.pid, second.pid]
         assert {worker.status for worker in await client.workers()} == {"dead", "alive"}
+
+
+async def test_all_runs_of_a_dead_worker_are_taken_over_though_none_ends(
+    nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    """Runs that executed when a worker died all execute again soon, not one after the other has ended."""
+    async with terminal(path) as client:
+        first = nursery.fork("work", path)
+        files = [str(ledger.path), str(tmp_path / "gate")]
+        started = [await client.create_run(last, files).start() for _ in range(5)]
+        await until(lambda: ledger.count("effect") == 5)
+        first.kill()
+        second = nursery.fork("work", path)
+        await until(lambda: ledger.count("effect") == 10)
+        (tmp_path / "gate").touch()
+        assert [await execution.result for execution in started] == [second.pid] * 5
 
 
 async def test_a_frozen_workers_run_is_left_alone(nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path) -> None:
@@ -110,6 +126,25 @@ async def test_what_an_evicted_worker_still_writes_is_refused(
         events = [event async for event in execution.events()]
         owners = {event.data["worker"] for event in events if event.type == "run.claimed"}
         assert len(owners) == 2
+        assert problems(path) == []
+
+
+async def test_the_result_of_a_run_from_an_evicted_worker_is_refused(
+    nursery: Nursery, path: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    """An evicted worker whose code was about to return does not end the run."""
+    async with terminal(path) as client:
+        frozen = nursery.fork("work", path)
+        execution = await client.create_run(last, [str(ledger.path), str(tmp_path / "gate")]).start()
+        await until(lambda: ledger.count("effect") == 1)
+        known = await worker_of(client, frozen.pid)
+        assert known is not None
+        frozen.stop()
+        await client.evict(known.id)
+        (tmp_path / "gate").touch()
+        frozen.go_on()
+        await execution.result
+        assert ledger.count("effect") == 2
         assert problems(path) == []
 
 

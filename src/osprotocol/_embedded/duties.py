@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -295,21 +296,20 @@ class Watchdog:
         limit_s = _limits.BLOCKED_LOOP_MS / 1_000
         while not self._stop.wait(limit_s):
             branch, since = stall.branch, stall.since
+            step = None if branch is None else branch.step
             if branch is None or since == told or monotonic_s() - since < limit_s:
                 continue
             told = since
             attempt = next((a for a in list(self._worker.attempts.values()) if branch in a.branches.values()), None)
             if attempt is None:
                 continue
-            what = f"step {branch.step!r}" if branch.step else f"code of workflow {attempt.workflow.name!r}"
+            what = f"step {step!r}" if step else f"code of workflow {attempt.workflow.name!r}"
             message = (
                 f"{what} has held the event loop for over {limit_s:g} s at {self._where()}; everything else of this "
                 f"process waits for it; make it a plain 'def' step, which runs in a thread, or await in it"
             )
-            import logging
-
             logging.getLogger("osprotocol").warning("run %s: %s", attempt.id, message)
-            self._worker.on_loop(self._worker.log, attempt, "warning", message, branch.step, {})
+            self._worker.on_loop(self._worker.log, attempt, "warning", message, step, {})
 
     def _where(self) -> str:
         frame: Any = sys._current_frames().get(self._loop_thread)

@@ -33,6 +33,7 @@ from osprotocol.protocol.run import RunOptions, RunStatus, no_options
 from osprotocol.workflow import Workflow, find_workflow, known_workflows
 
 _TROUBLE_S = 0.2
+_PROBATION_S = 1.0
 
 
 class Worker:
@@ -72,7 +73,9 @@ class Worker:
         self.free = concurrency
         self.backlog = False
         self._lingering: dict[Attempt, None] = {}
-        self._suspect: int | None = None
+        self._suspects: set[int] = set()
+        self._suspects_at_once = 1
+        self._prime_suspect: int | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._claim_queued = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -165,14 +168,20 @@ class Worker:
         found = 0
         if not self._is_registered(transaction):
             return
-        suspects = 0 if self._suspect is None else 1
+        # Runs that executed when a worker died begin one at a time: if we die too, it is known why. With each that
+        # lives on for a while, twice as many may. Those that two workers died with go on strictly one at a time, so
+        # that no run is held for poison that only stood beside it.
+        suspects = self._suspects_at_once - len(self._suspects)
+        prime = self._prime_suspect is None
         for name in list(known_workflows()):
-            if not suspects:
-                for key in transaction.keys("ready_suspects", name):
-                    # One run that was executing when a worker died, at a time: if we die too, it is known why.
-                    suspects += 1
-                    self.claim(transaction, key)
-                    found += 1
+            for key in transaction.keys("ready_suspects", name, max(0, min(suspects, self._room_in(transaction)))):
+                suspects -= 1
+                self.claim(transaction, key)
+                found += 1
+            for key in transaction.keys("ready_prime_suspects", name) if prime and self._room_in(transaction) > 0 else ():
+                prime = False
+                self.claim(transaction, key)
+                found += 1
             if self._room_in(transaction) <= 0:
                 break
             keys = transaction.keys("ready_runs", name, self._room_in(transaction))
@@ -196,8 +205,11 @@ class Worker:
             if state.owner != self.key:
                 continue  # it ended, or was taken away, in the same transaction
             self.free -= 1
-            if state.deaths:
-                self._suspect = state.key
+            if state.deaths > 1:
+                self._prime_suspect = state.key
+            elif state.deaths:
+                self._suspects.add(state.key)
+                self.loop.call_later(_PROBATION_S, self._lives_on, state.key)
             known = self.attempts.get(state.key)
             if known is not None:
                 known.fence()
@@ -241,21 +253,29 @@ class Worker:
         if attempt not in self._lingering:
             self.free += 1
         self._lingering.pop(attempt, None)
-        if self._suspect == attempt.key:
-            self._suspect = None
-            self.backlog = True
+        self._unsuspect(attempt.key)
         self.claim_more()
         if not self.attempts:
             self._ended.set()
+
+    def _unsuspect(self, key: int) -> None:
+        if key in self._suspects or key == self._prime_suspect:
+            self._suspects.discard(key)
+            self._prime_suspect = None if key == self._prime_suspect else self._prime_suspect
+            self.backlog = True
+
+    def _lives_on(self, key: int) -> None:
+        if key in self._suspects:
+            self._suspects_at_once *= 2
+            self._unsuspect(key)
+            self.claim_more()
 
     def lingers(self, attempt: Attempt) -> None:
         """The attempt only waits now: its place is free for another."""
         if attempt not in self._lingering:
             self._lingering[attempt] = None
             self.free += 1
-            if self._suspect == attempt.key:
-                self._suspect = None
-                self.backlog = True
+            self._unsuspect(attempt.key)
             self.claim_more()
         if len(self._lingering) > _limits.LINGERING_RUNS:
             next(iter(self._lingering)).park()
