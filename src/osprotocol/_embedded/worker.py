@@ -171,24 +171,19 @@ class Worker:
         # Runs that executed when a worker died begin one at a time: if we die too, it is known why. With each that
         # lives on for a while, twice as many may. Those that two workers died with go on strictly one at a time, so
         # that no run is held for poison that only stood beside it.
-        suspects = self._suspects_at_once - len(self._suspects)
-        prime = self._prime_suspect is None
+        most_by_query = {
+            "ready_suspects": self._suspects_at_once - len(self._suspects),
+            "ready_prime_suspects": 1 if self._prime_suspect is None else 0,
+            "ready_runs": self.free,
+        }
         for name in list(known_workflows()):
-            for key in transaction.keys("ready_suspects", name, max(0, min(suspects, self._room_in(transaction)))):
-                suspects -= 1
-                self.claim(transaction, key)
-                found += 1
-            for key in transaction.keys("ready_prime_suspects", name) if prime and self._room_in(transaction) > 0 else ():
-                prime = False
-                self.claim(transaction, key)
-                found += 1
-            if self._room_in(transaction) <= 0:
-                break
-            keys = transaction.keys("ready_runs", name, self._room_in(transaction))
-            found += len(keys)
-            for key in keys:
-                if self._room_in(transaction) > 0:
+            for query, most in most_by_query.items():
+                room = min(most, self._room_in(transaction))
+                keys = transaction.keys(query, name, room) if room > 0 else []
+                for key in keys:
                     self.claim(transaction, key)
+                most_by_query[query] -= len(keys)
+                found += len(keys)
         if not found and self._room_in(transaction) > 0:
             self.backlog = False  # without room nobody has looked
 

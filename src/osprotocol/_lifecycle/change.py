@@ -53,7 +53,7 @@ class Change:
 
     def emit(self, type: str, value: Any = None, position: str | None = None, name: str | None = None) -> int:
         """Add an event and give its number. `value` is plain data."""
-        number = self.state.event + len(self.events) + 1
+        number = self._state.event + len(self.events) + 1
         text = None if value is None else encode(value)
         self.events.append(Event(number, self.now, type, None, position, name, None, None, text))
         return number
@@ -170,7 +170,9 @@ class Change:
             updated_at=self.now,
         )
         state = self.state
-        state = state._replace(due_at=_due_at(state, held))
+        due_at = _due_at(state, held)
+        if due_at != state.due_at:
+            state = state._replace(due_at=due_at)
         if state.parent is not None:
             self._tell_parent(state)
         return Decision(state, self.events, self.requests, self.followups, self.reply, self.error)

@@ -62,7 +62,7 @@ SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 0 
 SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 1 ORDER BY ready_at LIMIT ?;
 
 -- name: ready_prime_suspects
-SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths > 1 ORDER BY ready_at LIMIT 1;
+SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths > 1 ORDER BY ready_at LIMIT ?;
 
 -- name: due_runs
 SELECT key FROM runs WHERE due_at <= ?1 AND (owner IS NULL OR owner = ?2 OR due_at <= ?3) ORDER BY due_at LIMIT ?4;
