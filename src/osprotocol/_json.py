@@ -222,7 +222,12 @@ def _check_plain(value: Any, what: str, path: str = "$", depth: int = 0) -> None
     elif not isinstance(value, str | int):
         raise InvalidValueError(
             what,
-            ((path, f"a {kind.__name__} does not survive JSON without a declared type; annotate the function's type"),),
+            (
+                (
+                    path,
+                    f"a {kind.__name__} value needs a declared type to survive JSON; annotate the function",
+                ),
+            ),
         )
 
 

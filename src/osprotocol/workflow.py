@@ -6,8 +6,20 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
+from types import FunctionType, MethodType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    get_type_hints,
+    overload,
+)
 
 from osprotocol._ids import check_name
 from osprotocol._json import Codec
@@ -23,6 +35,7 @@ if TYPE_CHECKING:
     from osprotocol.execution import Execution
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 I = TypeVar("I")  # noqa: E741 - the input; its name in every signature below
@@ -57,6 +70,11 @@ class Step(Protocol[P, R_co]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the plain function."""
+
+    @overload
+    def __get__(self, instance: None, owner: Any = None, /) -> Step[P, R_co]: ...
+    @overload
+    def __get__(self: Step[Concatenate[Any, Q], R], instance: object, owner: Any = None, /) -> Callable[Q, R]: ...
 
     def with_options(
         self,
@@ -111,6 +129,8 @@ def step(function: Any = None, /, **options: Any) -> Any:
 
 def _mark(function: Callable[..., Any], options: StepOptions) -> Any:
     check_name(options.name, "step name")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise WorkflowDefinitionError(options.name, "a step returns its result; it cannot be a generator")
     if options.at_most_once and options.retry is not None and options.retry.attempts:
         raise InvalidOptionError("step.at_most_once", f"{options.name!r} cannot also have retries")
     # A bound method or a partial cannot carry our attributes: a function around it can.
@@ -156,7 +176,8 @@ def step_definition(function: Callable[..., Any]) -> StepDefinition:
     """What `ctx.step` needs to know of a function, decorated or not."""
     found: StepDefinition | None = getattr(function, "__osp_step__", None)
     if found is not None:
-        return found
+        # A method's step belongs to the class; the call is one of the object.
+        return replace(found, function=function) if isinstance(function, MethodType) else found
     if isinstance(function, Workflow):
         raise WorkflowDefinitionError(function.name, "is a workflow; run it with ctx.run(...)")
     if not callable(function):

@@ -163,7 +163,7 @@ async def _answer_open(execution: Execution[Any]) -> bool:
         if request.kind == "input":
             await execution.respond(41, request_id=request.id, by="cleo")
             return True
-        voted = {response.by for response in request.responses}
+        voted = {response.by.casefold() for response in request.responses}
         for person in request.approvers or ("dora",):
             if person not in voted and "Nobody" not in request.prompt:
                 await execution.approve(request_id=request.id, by=person)

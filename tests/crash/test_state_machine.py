@@ -319,5 +319,5 @@ class LongEngines(Engines):
 TestEngines = Engines.TestCase
 TestEngines.settings = settings(max_examples=30, stateful_step_count=30)
 TestLongEngines = pytest.mark.long(LongEngines.TestCase)
-# About one example a second.
-TestLongEngines.settings = settings(max_examples=int(BUDGET_S), stateful_step_count=50)
+# A few examples a second.
+TestLongEngines.settings = settings(max_examples=int(3 * BUDGET_S), stateful_step_count=50)

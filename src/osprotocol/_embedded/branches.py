@@ -67,9 +67,17 @@ def failure_position(error: BaseException) -> str | None:
     return None
 
 
+def text_of(error: BaseException) -> str:
+    """An exception's text, also of one that cannot tell it."""
+    try:
+        return str(error)[: _limits.TEXT_CHARACTERS]
+    except Exception as failed:  # noqa: BLE001 - the user's code may raise anything
+        return f"(its text cannot be had: {type(failed).__name__})"
+
+
 def error_info(error: BaseException) -> str:
     """JSON of what ended a run or step."""
-    info: dict[str, Any] = {"type": type(error).__name__, "message": str(error)[: _limits.TEXT_CHARACTERS]}
+    info: dict[str, Any] = {"type": type(error).__name__, "message": text_of(error)}
     code = getattr(type(error), "code", None)
     if isinstance(code, str):
         info["code"] = code

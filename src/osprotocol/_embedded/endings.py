@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from osprotocol import _limits
 from osprotocol._embedded.attempt import Attempt
 from osprotocol._embedded.attention import mismatch
-from osprotocol._embedded.branches import Unwind, error_info, failure_position
+from osprotocol._embedded.branches import Unwind, error_info, failure_position, text_of
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import decode, encode
@@ -50,14 +50,14 @@ async def end_with_error(worker: Worker, attempt: Attempt, error: BaseException)
         return  # the store failed, or the run is no longer ours
     if attempt.cancel_delivered:
         command = c.EndCancelled(attempt.epoch)
-    elif _ended_too_early(attempt, f"it raised {type(error).__name__}: {error}"):
+    elif _ended_too_early(attempt, f"it raised {type(error).__name__}: {text_of(error)}"):
         return
     elif isinstance(error, ApprovalRejectedError):
         command = c.EndCancelled(attempt.epoch, error.reason or f"approval {error.outcome}", None)
     elif isinstance(error, Exception):
         command = await failure(worker, attempt, error)
     else:
-        raised = RuntimeError(f"the workflow raised {type(error).__name__}: {error}")
+        raised = RuntimeError(f"the workflow raised {type(error).__name__}: {text_of(error)}")
         command = await failure(worker, attempt, raised)
     finish(worker, attempt, command)
 
@@ -91,7 +91,9 @@ async def failure(worker: Worker, attempt: Attempt, error: Exception) -> c.Fail:
     policy = parse_policy(attempt.state.policy)
     retry = worker.options_of(attempt).retry
     again = policy.retry_attempts >= attempt.state.attempt and not _is_terminal(error)
-    worker.log(attempt, "error", f"attempt {attempt.state.attempt} failed: {type(error).__name__}: {error}", None, {})
+    worker.log(
+        attempt, "error", f"attempt {attempt.state.attempt} failed: {type(error).__name__}: {text_of(error)}", None, {}
+    )
     if again and retry is not None:
         again = await worker.should_retry(attempt, retry, error)
         if again and retry.on_retry is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from osprotocol import _limits
 from osprotocol._embedded.attempt import Attempt
 from osprotocol._embedded.attention import check_recorded
-from osprotocol._embedded.branches import Branch, Unwind, error_info
+from osprotocol._embedded.branches import Branch, Unwind, error_info, text_of
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.questions import ask_attention
 from osprotocol._embedded.replay import Recorded
@@ -174,6 +174,8 @@ async def _try(call: _Call, number: int, started_at: int) -> tuple[bytes, Any]:
         else:
             value = await _in_thread(call, started_at)
         return definition.result.dump(value)
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"the step raised {type(error).__name__}: {error}") from error
     except asyncio.CancelledError as error:
         current.cancelled.set()
         if attempt.unwinding:
@@ -197,9 +199,15 @@ async def _in_thread(call: _Call, started_at: int) -> Any:
     """Run a synchronous function in a thread; when nobody waits for it any more its result is told, not used."""
     attempt = call.attempt
     context = contextvars.copy_context()
-    future = attempt.loop.run_in_executor(
-        attempt.worker.executor, lambda: context.run(call.definition.function, *call.args, **call.kwargs)
-    )
+
+    def run() -> Any:
+        try:
+            return context.run(call.definition.function, *call.args, **call.kwargs)
+        except StopIteration as stop:
+            # A future cannot carry it: it would end the coroutine that awaits, without a word.
+            raise RuntimeError(f"the step raised StopIteration({stop.value!r})") from stop
+
+    future = attempt.loop.run_in_executor(attempt.worker.executor, run)
     try:
         value = await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -222,7 +230,7 @@ async def _tries_again(call: _Call, error: Exception, failures: int) -> bool:
     attempt.worker.log(
         attempt,
         "warning",
-        f"step {call.name} failed (try {failures}): {type(error).__name__}: {error}",
+        f"step {call.name} failed (try {failures}): {type(error).__name__}: {text_of(error)}",
         call.name,
         {"traceback": "".join(traceback.format_exception(error))[-_limits.LOG_LINE_BYTES // 2 :]},
     )

@@ -20,6 +20,7 @@ from osprotocol._embedded.logs import RunLogs, executing_attempt
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.replay import read_journal
 from osprotocol._embedded.store import Operation, Store
+from osprotocol._embedded.suspects import Suspects
 from osprotocol._embedded.transaction import Change, Transaction
 from osprotocol._embedded.writer import Writer
 from osprotocol._ids import Ids
@@ -33,7 +34,6 @@ from osprotocol.protocol.run import RunOptions, RunStatus, no_options
 from osprotocol.workflow import Workflow, find_workflow, known_workflows
 
 _TROUBLE_S = 0.2
-_PROBATION_S = 1.0
 
 
 class Worker:
@@ -73,9 +73,7 @@ class Worker:
         self.free = concurrency
         self.backlog = False
         self._lingering: dict[Attempt, None] = {}
-        self._suspects: set[int] = set()
-        self._suspects_at_once = 1
-        self._prime_suspect: int | None = None
+        self._suspects = Suspects(self.loop, self._claim_backlog)
         self._executor: ThreadPoolExecutor | None = None
         self._claim_queued = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -164,18 +162,15 @@ class Worker:
         self._claim_queued = True
         self.writer.put(Operation(self._claim_ready, self._claimed_ready))
 
+    def _claim_backlog(self) -> None:
+        self.backlog = True
+        self.claim_more()
+
     def _claim_ready(self, transaction: Transaction) -> None:
         found = 0
         if not self._is_registered(transaction):
             return
-        # Runs that executed when a worker died begin one at a time: if we die too, it is known why. With each that
-        # lives on for a while, twice as many may. Those that two workers died with go on strictly one at a time, so
-        # that no run is held for poison that only stood beside it.
-        most_by_query = {
-            "ready_suspects": self._suspects_at_once - len(self._suspects),
-            "ready_prime_suspects": 1 if self._prime_suspect is None else 0,
-            "ready_runs": self.free,
-        }
+        most_by_query = {**self._suspects.room_by_query(), "ready_runs": self.free}
         for name in list(known_workflows()):
             for query, most in most_by_query.items():
                 room = min(most, self._room_in(transaction))
@@ -200,11 +195,7 @@ class Worker:
             if state.owner != self.key:
                 continue  # it ended, or was taken away, in the same transaction
             self.free -= 1
-            if state.deaths > 1:
-                self._prime_suspect = state.key
-            elif state.deaths:
-                self._suspects.add(state.key)
-                self.loop.call_later(_PROBATION_S, self._lives_on, state.key)
+            self._suspects.begins(state)
             known = self.attempts.get(state.key)
             if known is not None:
                 known.fence()
@@ -248,29 +239,17 @@ class Worker:
         if attempt not in self._lingering:
             self.free += 1
         self._lingering.pop(attempt, None)
-        self._unsuspect(attempt.key)
+        self._suspects.stops(attempt.key)
         self.claim_more()
         if not self.attempts:
             self._ended.set()
-
-    def _unsuspect(self, key: int) -> None:
-        if key in self._suspects or key == self._prime_suspect:
-            self._suspects.discard(key)
-            self._prime_suspect = None if key == self._prime_suspect else self._prime_suspect
-            self.backlog = True
-
-    def _lives_on(self, key: int) -> None:
-        if key in self._suspects:
-            self._suspects_at_once *= 2
-            self._unsuspect(key)
-            self.claim_more()
 
     def lingers(self, attempt: Attempt) -> None:
         """The attempt only waits now: its place is free for another."""
         if attempt not in self._lingering:
             self._lingering[attempt] = None
             self.free += 1
-            self._unsuspect(attempt.key)
+            self._suspects.stops(attempt.key)
             self.claim_more()
         if len(self._lingering) > _limits.LINGERING_RUNS:
             next(iter(self._lingering)).park()
