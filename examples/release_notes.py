@@ -185,6 +185,10 @@ def group_commits(commits: list[Commit]) -> dict[str, list[Commit]]:
     return {name: groups[name] for name in order if name in groups}
 
 
+def commits_text(count: int) -> str:
+    return f"{count} commit{'' if count == 1 else 's'}"
+
+
 @step
 def write_draft(repository: str, history: History, groups: dict[str, list[Commit]], size: Size) -> str:
     def clean(text: str) -> str:
@@ -195,7 +199,7 @@ def write_draft(repository: str, history: History, groups: dict[str, list[Commit
     lines = [
         f"# {clean(Path(repository).name)} VERSION",
         "",
-        f"{len(history.commits)} commits by {authors} {'people' if authors > 1 else 'person'} since "
+        f"{commits_text(len(history.commits))} by {authors} {'people' if authors > 1 else 'person'} since "
         f"{clean(history.since)}: {size.files} file changes, {size.added} lines added, {size.removed} removed.",
     ]
     if history.older:
@@ -227,20 +231,21 @@ async def release_notes(ctx: Context, request: ReleaseInput) -> ReleaseNotes:
     hashes = [commit.hash for commit in history.commits]
     batches = [hashes[start : start + COMMITS_AT_ONCE] for start in range(0, len(hashes), COMMITS_AT_ONCE)]
     total = len(batches) + 5
-    ctx.report_progress(1, total, f"{len(hashes)} commits since {history.since}")
+    ctx.report_progress(1, total, f"{commits_text(len(hashes))} since {history.since}")
     size = Size()
     for number, batch in enumerate(batches, 1):
         part = await ctx.step(measure_commits, request.repository, batch)
         size = Size(size.files + part.files, size.added + part.added, size.removed + part.removed)
-        ctx.report_progress(1 + number, total, f"{min(number * COMMITS_AT_ONCE, len(hashes))} commits measured")
+        ctx.report_progress(1 + number, total, f"{commits_text(min(number * COMMITS_AT_ONCE, len(hashes)))} measured")
     groups = await ctx.step(group_commits, history.commits)
     draft = await ctx.step(write_draft, request.repository, history, groups, size)
     ctx.report_progress(total - 3, total, "draft written")
 
-    approval = await ctx.wait_for_approval(f"Publish these notes of {len(hashes)} commits?", payload={"draft": draft})
+    question = f"Publish these notes of {commits_text(len(hashes))}?"
+    approval = await ctx.wait_for_approval(question, payload={"draft": draft})
     approval.require()
     ctx.report_progress(total - 2, total, f"approved by {approval.approved_by}")
-    version = await ctx.wait_for_input(f"Which version is it? (the last tag is {history.last_tag})", VERSION)
+    version = await ctx.wait_for_input(f"Which version is it? (last tag: {history.last_tag or 'none yet'})", VERSION)
     ctx.report_progress(total - 1, total, f"version {version}")
 
     path = await ctx.step(write_notes, request.folder, request.repository, version, draft)
@@ -411,7 +416,7 @@ async def publish(options: argparse.Namespace, console: Console, frontend: Plain
             return complain(f"not published: {error.reason}")
         except (EOFError, asyncio.CancelledError):
             return complain(f"run {execution.id} waits; start this again to go on with it, or answer it with osp")
-    console.print(f"Version {notes.version}, {notes.commits} commits: {notes.path}", highlight=False, soft_wrap=True)
+    console.print(f"Version {notes.version}, {commits_text(notes.commits)}: {notes.path}", soft_wrap=True)
     return 0
 
 

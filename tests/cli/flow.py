@@ -66,6 +66,18 @@ async def agree(ctx: Context) -> str:
 
 
 @workflow
+async def consent(ctx: Context) -> str:
+    approval = await ctx.wait_for_approval("Order?", ApprovalConfig(required_approvals=2, timeout_ms=3_600_000))
+    return approval.outcome
+
+
+@workflow
+async def hurry(ctx: Context) -> str:
+    approval = await ctx.wait_for_approval("Quick?", ApprovalConfig(timeout_ms=700))
+    return approval.outcome
+
+
+@workflow
 async def echo(ctx: Context, word: str = "hello") -> str:
     return await ctx.step(fail_on, word)
 

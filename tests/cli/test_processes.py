@@ -235,3 +235,30 @@ def test_help_is_there_for_every_command(folder: Path) -> None:
     assert osp_process(folder).returncode == 2
     assert "Usage: osp run" in osp_process(folder, "run", "--help").stdout
     assert osp_process(folder, "--version").stdout.startswith("osprotocol ")
+
+
+def test_ctrl_c_while_it_imports_leaves_no_traceback(folder: Path) -> None:
+    """Exit code 130 and not a word."""
+    code = (
+        "import sys\n"
+        "class CtrlC:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'osprotocol.cli.app': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        "from osprotocol.cli import main\n"
+        "main(['list'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_run_tells_what_else_it_goes_on_with(folder: Path) -> None:
+    """Older unfinished runs of the file, which it takes over as the only worker."""
+    older = detached(folder, "flow.py:long")
+    done = osp_process(folder, "run", "flow.py:echo")
+    assert done.returncode == 0
+    assert "also going on with 1 unfinished run of this file" in done.stderr
+    assert "also going on" not in osp_process(folder, "run", "flow.py:echo", "--quiet").stderr
+    assert shown(folder, older)["status"] == "in-progress"

@@ -54,6 +54,78 @@ def test_an_approval_from_elsewhere_takes_the_question_back(folder: Path) -> Non
         assert terminal.end() == 0
 
 
+def test_a_quorum_is_told_before_and_after_the_own_vote(folder: Path) -> None:
+    """How many, who, until when, and the command for the next person, which works."""
+    with OnTerminal(folder, "run", "flow.py:consent") as terminal:
+        terminal.expect("0 of 2 approvals; waiting for 2 people; expires in ")
+        terminal.expect("Approve?")
+        terminal.type("y\n")
+        terminal.expect("1 of 2 approvals; waiting for 1 more person; expires in ")
+        request = json.loads(osp_process(folder, "inbox", "--json").stdout)
+        terminal.expect(f"others answer with: osp approve {request['id']} --by NAME")
+        assert osp_process(folder, "approve", request["id"], "--by", "somebody else").returncode == 0
+        terminal.expect("approved")
+        assert terminal.end() == 0
+
+
+def test_named_approvers_are_told(folder: Path) -> None:
+    """By name, those who have not voted."""
+    with OnTerminal(folder, "run", "flow.py:agree") as terminal:
+        terminal.expect("0 of 2 approvals; waiting for ann, bob")
+        terminal.expect("Approve?")
+        request = json.loads(osp_process(folder, "inbox", "--json").stdout)
+        for name in ("ann", "bob"):
+            assert osp_process(folder, "approve", request["id"], "--by", name).returncode == 0
+        terminal.expect("Answered elsewhere.")
+        assert terminal.end() == 0
+
+
+def test_a_question_of_a_cancelled_run_is_taken_back(folder: Path) -> None:
+    """It says that the run was cancelled, not that somebody answered."""
+    with OnTerminal(folder, "run", "flow.py:publish", "Osaka") as terminal:
+        terminal.expect("Approve?")
+        assert osp_process(folder, "cancel", runs(folder)[0]["id"]).returncode == 0
+        terminal.expect("The run was cancelled")
+        assert terminal.end() == 3
+    assert "Answered elsewhere" not in terminal.text
+
+
+def test_a_question_that_expires_is_taken_back(folder: Path) -> None:
+    """It says that nobody answered in time."""
+    with OnTerminal(folder, "run", "flow.py:hurry") as terminal:
+        terminal.expect("Approve?")
+        terminal.expect("Nobody answered in time: the approval expired.")
+        terminal.expect("expired")
+        assert terminal.end() == 0
+    assert "Answered elsewhere" not in terminal.text
+
+
+def test_an_empty_line_is_no_text(folder: Path) -> None:
+    """It is asked again; two quotes are the empty text."""
+    with OnTerminal(folder, "run", "flow.py:order", "count=1") as terminal:
+        terminal.expect("item: ")
+        terminal.type("\n")
+        terminal.expect('"" is an empty text')
+        terminal.expect("item: ")
+        terminal.type('""\n')
+        terminal.expect('"item": ""')
+        assert terminal.end() == 0
+
+
+def test_leaving_a_paused_run_names_resume(folder: Path) -> None:
+    """A worker alone would not go on with it."""
+    with OnTerminal(folder, "run", "flow.py:long") as terminal:
+        terminal.expect("item 1")
+        run_id = runs(folder)[0]["id"]
+        assert osp_process(folder, "pause", run_id).returncode == 0
+        terminal.expect("awaiting paused")
+        terminal.press_ctrl_c()
+        terminal.expect("(c/l")
+        terminal.type("l\n")
+        terminal.expect(f"it goes on with: osp resume {run_id}  and then: osp worker flow.py:long")
+        assert terminal.end() == 130
+
+
 def test_ctrl_c_cancels_if_the_person_says_so(folder: Path) -> None:
     """It asks once; the run ends cancelled: exit code 3."""
     with OnTerminal(folder, "run", "flow.py:long") as terminal:

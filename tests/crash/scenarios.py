@@ -160,8 +160,9 @@ async def _answer_open(execution: Execution[Any]) -> bool:
     if execution.status.is_final:
         return False
     for request in execution.requests:
-        if request.kind == "input":
-            await execution.respond(41, request_id=request.id, by="cleo")
+        if request.kind != "approval":
+            answer = 41 if request.kind == "input" else "retry"
+            await execution.respond(answer, request_id=request.id, by="cleo")
             return True
         voted = {response.by.casefold() for response in request.responses}
         for person in request.approvers or ("dora",):

@@ -189,6 +189,19 @@ def test_in_a_terminal_it_asks_there(tmp_path: Path, repository: Path) -> None:
     assert (tmp_path / "out" / "garden-v1.3.0.md").exists()
 
 
+def test_one_commit_and_no_tag_are_told_as_such(tmp_path: Path) -> None:
+    """One commit is no "commits", and where there is no tag the question does not name one."""
+    folder = tmp_path / "seed"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    git(folder, "commit", "-qm", "Plant it", "--allow-empty")
+    done = start(tmp_path, folder, "--folder", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "Asked: Publish these notes of 1 commit?" in done.stdout
+    assert "Asked: Which version is it? (last tag: none yet)" in done.stdout
+    assert "1 commits" not in done.stdout + (tmp_path / "out" / "seed-0.1.0.md").read_text(encoding="utf-8")
+
+
 def test_leaving_the_terminal_loses_nothing(tmp_path: Path, repository: Path) -> None:
     """Ctrl-D at a question leaves the run waiting; the next start goes on with it."""
     terminal = Terminal(tmp_path, arguments(repository, "--folder", tmp_path / "out"))

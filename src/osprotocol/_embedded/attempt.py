@@ -332,7 +332,8 @@ class Attempt:
             return
         if self.executing and for_people:
             self.executing = False
-            self.out.send(c.Yield(self.epoch, self.seen, self.timers.wake_at))
+            more = bool(self._gate or self._deliveries)
+            self.out.send(c.Yield(self.epoch, self.seen, self.timers.wake_at, runnable=more))
         if self._linger is None:
             self._linger = self.loop.call_later(linger_s, self.park)
             self.worker.lingers(self)
@@ -417,6 +418,7 @@ class Attempt:
         if state.epoch != self.epoch or state.is_final or state.owner is None:
             self.fence()
             return
+        self.seen = state.event
         if state.executing and not self.executing:
             self.executing = True
             self._stop_lingering()
@@ -425,8 +427,6 @@ class Attempt:
                 self._answer(event.position)
             elif event.type == "child.ended" and event.name is not None:
                 self._answer(event.name)
-            if event.number == state.wake:
-                self.seen = event.number
         stood, self._stood = self._stood, stands_before(state)
         if stood and not self._stood:
             self.timers.shift(state.paused_us - before.paused_us)

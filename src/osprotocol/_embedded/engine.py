@@ -116,7 +116,7 @@ class EmbeddedEngine:
 
     def _on_group(self, group: Group) -> None:
         if group.foreign:
-            self._distribute(group.foreign)
+            self._distribute_foreign(group.foreign)
         if group.changes:
             self._distribute(group.changes)
             self.hooks.on_changes(group.changes)

@@ -68,7 +68,7 @@ class Yield(NamedTuple):
     """Nothing of the attempt executes any more.
 
     `seen` is the last event that the attempt has taken up; a wake after it stays. `release` gives the run back;
-    `runnable` with it says that there is code to go on with at once, for a worker that stops.
+    `runnable` says that there is code to go on with as soon as nothing holds the run.
     """
 
     epoch: int

@@ -216,11 +216,12 @@ def _yield(change: Change, command: c.Yield) -> None:
     change.fence(command.epoch)
     state = change.state
     change.set(executing=False, wake=0 if command.seen >= state.wake else state.wake, wake_at=command.wake_at)
+    number = state.event
     if command.release:
         change.set(owner=None)
         number = change.emit("run.parked", {"wakeAt": None if command.wake_at is None else to_iso(command.wake_at)})
-        if command.runnable and not change.state.wake:
-            change.wake(number)
+    if command.runnable and not change.state.wake:
+        change.wake(number)
 
 
 def _pause(change: Change, command: c.Pause) -> None:

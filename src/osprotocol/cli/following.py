@@ -13,7 +13,7 @@ from typing import Any
 from osprotocol.cli.answers import Answers
 from osprotocol.cli.display import Silence
 from osprotocol.cli.exits import CommandError, ExitCode
-from osprotocol.cli.forms import NobodyAnswersError, ask_request
+from osprotocol.cli.forms import NobodyAnswersError, ask_request, standing_text
 from osprotocol.cli.interrupt import Interrupts
 from osprotocol.cli.output import clean, say, short
 from osprotocol.cli.session import Session
@@ -65,7 +65,6 @@ class Follower:
         Raises:
             LeftError: it was left as it is.
         """
-        self.interrupts.last_words = f"; run {self.execution.id} goes on with: {self.advice}"
         watching = _Watching(self)
         finished = asyncio.create_task(self.execution.wait())
         nudging = asyncio.create_task(watching.nudge())
@@ -86,8 +85,10 @@ class Follower:
 
     @property
     def advice(self) -> str:
-        """The command that lets the run go on."""
-        return self.command(f"worker {shlex.quote(self.target)}")
+        """The commands that let the run go on: a pause is ended first."""
+        paused = [wait.run_id or self.execution.id for wait in self.execution.waiting_on if wait.kind == "paused"]
+        words = [f"resume {run_id}" for run_id in paused] + [f"worker {shlex.quote(self.target)}"]
+        return "  and then: ".join(self.command(one) for one in words)
 
     def command(self, words: str) -> str:
         """A command line for the same database."""
@@ -131,6 +132,7 @@ class _Watching:
                 self.follower.display.log(line)
             self._log_number = lines[-1].number
         self.follower.display.show(self.execution.snapshot)
+        self.follower.interrupts.last_words = f"; run {self.execution.id} goes on with: {self.follower.advice}"
 
     # ------------------------------------------------------------------ answers
 
@@ -181,7 +183,8 @@ class _Watching:
 
     def _how_to_answer(self, request: Request) -> str:
         if request.kind == "approval":
-            return self.follower.command(f"approve {request.id}") + f"  (or: reject {request.id})"
+            by = " --by NAME" if request.approvers or request.required_approvals > 1 else ""
+            return self.follower.command(f"approve {request.id}{by}") + f"  (or: reject {request.id}{by})"
         return self.follower.command(f"respond {request.id} {'retry' if request.kind == 'attention' else 'VALUE'}")
 
     async def _ask(self, execution: Execution[Any], request: Request) -> bool:
@@ -193,9 +196,11 @@ class _Watching:
                 if self.interrupted:
                     return True
                 if not asking.done() and request.id not in {one.id for one in execution.requests}:
-                    say("\n  Answered elsewhere.")
+                    say(f"\n  {await self._why_withdrawn(execution, request)}")
                     return True
-            await asking
+            answered = await asking
+            if answered.status == "open":
+                say(f"  {standing_text(answered)}; others answer with: {self._how_to_answer(answered)}")
         except NobodyAnswersError:
             say("")
             return False
@@ -211,6 +216,18 @@ class _Watching:
             await _stop(asking)
         self._dealt_with.add((request.id, request.revision))
         return True
+
+    async def _why_withdrawn(self, execution: Execution[Any], request: Request) -> str:
+        """What became of a request that is no longer open while the person still thinks about it."""
+        _, closed = await self.follower.client.find_request(request.id)
+        if closed.status == "expired":
+            fate = ", which approves it" if request.auto_approve_on_timeout else ""
+            return f"Nobody answered in time: the {request.kind} expired{fate}."
+        if closed.status != "cancelled":
+            return "Answered elsewhere."
+        if execution.cancelling or execution.status is RunStatus.CANCELLED:
+            return "The run was cancelled; no answer is needed any more."
+        return "It was withdrawn; no answer is needed any more."
 
     # ------------------------------------------------------------------- Ctrl-C
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from osprotocol._lifecycle.schema import problems_in
-from osprotocol.cli.output import clean, pretty, say, short
+from osprotocol.cli.output import clean, pretty, say, short, until
 from osprotocol.cli.terminal import Terminal
 from osprotocol.cli.values import resolve, value_for
 from osprotocol.errors import InvalidValueError
@@ -63,7 +63,9 @@ async def _ask_once(terminal: Terminal, prompt: str, plain: dict[str, Any], sche
         raise NobodyAnswersError
     if kind == "boolean" and text.strip().lower() in ("y", "yes", "n", "no"):
         return text.strip().lower() in ("y", "yes")
-    if not text.strip() and kind != "string":
+    if not text.strip():
+        if kind == "string":
+            say('  nothing was typed; "" is an empty text')
         return _Again()
     try:
         return value_for(text, schema, prompt, root)
@@ -82,8 +84,8 @@ def _hint(plain: dict[str, Any], kind: Any) -> str:
     return str(plain.get("format") or plain.get("description") or "")
 
 
-async def ask_request(terminal: Terminal, execution: Execution[Any], request: Request) -> None:
-    """Show a request of a run, ask the person, and give the answer.
+async def ask_request(terminal: Terminal, execution: Execution[Any], request: Request) -> Request:
+    """Show a request of a run, ask the person, and give the answer. Gives the request as it is after that.
 
     Raises:
         NobodyAnswersError: the input ended.
@@ -93,15 +95,45 @@ async def ask_request(terminal: Terminal, execution: Execution[Any], request: Re
     if request.message:
         say(f"  The last answer was refused: {clean(request.message)}")
     show_payload(request.payload)
+    if standing := standing_text(request):
+        say(f"  {standing}")
     if request.kind == "approval":
-        await _ask_approval(terminal, execution, request)
-    elif request.kind == "input":
+        return await _ask_approval(terminal, execution, request)
+    if request.kind == "input":
         value = await ask_value(terminal, "Answer", request.schema_ or {})
-        await execution.respond(value, request_id=request.id, seen=request.seen)
     else:
         say('  Answer retry, or {"action": "skip", "value": ...} where a step can be skipped.')
         value = await ask_value(terminal, "Answer", {})
-        await execution.respond(value, request_id=request.id, seen=request.seen)
+    return await execution.respond(value, request_id=request.id, seen=request.seen)
+
+
+def standing_text(request: Request) -> str:
+    """Votes, who is waited for and until when; empty where one answer of anyone decides and nothing expires."""
+    parts = []
+    if request.approvers or max(request.required_approvals, request.reject_threshold) > 1:
+        given = sum(1 for response in request.responses if response.approved)
+        against = len(request.responses) - given
+        parts.append(f"{given} of {_count(request.required_approvals, 'approval')}")
+        if against:
+            parts[0] += f", {against} of {_count(request.reject_threshold, 'rejection')}"
+        parts.append(f"waiting for {_missing(request, request.required_approvals - given)}")
+    if request.expires_at is not None:
+        fate = "approved by itself" if request.auto_approve_on_timeout else "expires"
+        parts.append(f"{fate} {until(request.expires_at)}")
+    return "; ".join(parts)
+
+
+def _missing(request: Request, count: int) -> str:
+    voted = {response.by for response in request.responses}
+    if not request.approvers:
+        return f"{count}{' more' if voted else ''} {'person' if count == 1 else 'people'}"
+    left = [name for name in request.approvers if name not in voted]
+    names = clean(", ".join(left))
+    return names if len(left) <= count else f"{count} of {names}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _article(kind: str) -> str:
@@ -127,9 +159,7 @@ def show_payload(payload: Any) -> None:
         say(f"  | ... {len(lines) - _PAYLOAD_LINES} lines more; 'osp show' has them all")
 
 
-async def _ask_approval(terminal: Terminal, execution: Execution[Any], request: Request) -> None:
-    if request.approvers:
-        say(f"  Approvers: {clean(', '.join(request.approvers))}; {request.required_approvals} needed.")
+async def _ask_approval(terminal: Terminal, execution: Execution[Any], request: Request) -> Request:
     while True:
         line = await terminal.ask("Approve? (y/n, then a reason if you like): ", fresh=True)
         if line is None:
@@ -140,4 +170,4 @@ async def _ask_approval(terminal: Terminal, execution: Execution[Any], request: 
         if word:
             say(f"  {short(word)!r} is neither y nor n")
     vote = execution.approve if word.lower() in ("y", "yes") else execution.reject
-    await vote(reason.strip() or None, request_id=request.id, seen=request.seen)
+    return await vote(reason.strip() or None, request_id=request.id, seen=request.seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from osprotocol.cli.session import Session
 from osprotocol.cli.target import load_workflow
 from osprotocol.cli.terminal import Terminal
 from osprotocol.cli.values import duration, input_of, labels, resolve, retry
+from osprotocol.client import Client
 from osprotocol.errors import OSProtocolError
 from osprotocol.execution import Execution
 from osprotocol.protocol.run import RunOptions, RunStatus
@@ -88,6 +90,8 @@ async def run(
     with Interrupts() as interrupts:
         async with session.connect(worker=True, create=True) as client:
             execution = await client.create_run(workflow, value, options).start()
+            if not quiet and not session.json:
+                await _tell_company(client, execution)
             display = Silence() if quiet or session.json else (Bar() if session.interactive else Lines())
             follower = Follower(session, client, execution, interrupts, display, target, given, wait)
             try:
@@ -140,6 +144,18 @@ async def _detach(session: Session, workflow: Workflow[Any, Any], value: Any, op
     if snapshot.stuck:
         say(f"stored; {clean(snapshot.stuck)}: osp worker {clean(target)}")
     return ExitCode.SUCCESS
+
+
+async def _tell_company(client: Client, execution: Execution[Any]) -> None:
+    """Say that this process, a worker while it lasts, has taken over unfinished runs of the same file."""
+    held = await client.list(status=[RunStatus.IN_PROGRESS])
+    ours = f":{os.getpid()}"  # a worker's name is host:process
+    count = sum(
+        1 for one in held.items if (one.worker or "").endswith(ours) and execution.id not in (one.id, one.parent_id)
+    )
+    if count:
+        runs = f"{count}{'+' if held.next_cursor else ''} unfinished {'run' if count == 1 else 'runs'}"
+        say(f"also going on with {runs} of this file, until run {execution.id} ends")
 
 
 async def _print_end(session: Session, workflow: Workflow[Any, Any], execution: Execution[Any]) -> None:
