@@ -140,6 +140,18 @@ class Attempt:
         if self.runnable == 0:
             self.pump()
 
+    def awaits_foreign(self, branch: Branch, awaits: bool) -> None:
+        """A branch begins, or ends, to await what its context did not make. Called by the driver."""
+        branch.is_foreign = awaits
+        self.runnable += -1 if awaits else 1
+        if self.runnable == 0:
+            self.loop.call_soon(self.pump)
+
+    def has_outcome(self, position: str) -> bool:
+        """Whether the journal holds an outcome for a position that is yet to be handed out."""
+        recorded = self.replay.recorded.get(position)
+        return recorded is not None and recorded.completed is not None and not self.replay.is_over
+
     def resolve(self, wait: Wait, value: Any = None) -> None:
         """Let a branch go on with a value."""
         if not wait.done():
@@ -257,17 +269,18 @@ class Attempt:
             return
         if not self.replay.is_over:
             self._replay_next()
-        elif self._must_cancel():
-            self._deliver_cancel(live=True)
-        elif self.is_held:
-            self._stand_still()
-        elif self._deliveries:
+        elif self._deliveries and not self.is_held:
             wait, value = self._deliveries.popleft()
             if wait.done():
                 self.pump()
                 return
             self.activate()
             self.resolve(wait, value)
+        elif self._must_cancel():
+            # After what is in the journal before it: replay hands out in that order.
+            self._deliver_cancel(live=True)
+        elif self.is_held:
+            self._stand_still()
         elif self._gate:
             gate, self._gate = self._gate, []
             for wait in gate:
@@ -306,7 +319,7 @@ class Attempt:
         """Raise `asyncio.CancelledError` where a branch waits now."""
         if branch.wait is not None and not branch.wait.done():
             self.throw(branch.wait, asyncio.CancelledError(self.state.cancel_reason or "cancelled"))
-        elif branch.step is not None and branch.task is not None:
+        elif (branch.step is not None or branch.is_foreign) and branch.task is not None:
             branch.task.cancel(self.state.cancel_reason or "cancelled")
 
     # ------------------------------------------------------- standing and leaving
@@ -383,7 +396,7 @@ class Attempt:
         for branch in list(self.branches.values()):
             if branch.wait is not None:
                 self.throw(branch.wait, Unwind())
-            elif branch.step is not None and branch.task is not None:
+            elif (branch.step is not None or branch.is_foreign) and branch.task is not None:
                 branch.task.cancel("the run no longer runs here")
 
     # ------------------------------------------------------------------ trouble

@@ -202,7 +202,7 @@ class EmbeddedContext(Context):
         for branch in attempt.branches.values():
             if branch.is_stopped and branch.wait is not None and branch.step is None and not branch.is_joining:
                 position = next((at for at, wait in attempt.waits.items() if wait is branch.wait), None)
-                if position is not None and position in attempt.draining:
+                if position is not None and (position in attempt.draining or attempt.has_outcome(position)):
                     continue
                 attempt.throw(branch.wait, BranchStopped())
 

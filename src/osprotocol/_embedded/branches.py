@@ -22,7 +22,7 @@ class BranchStopped(BaseException):
 class Branch:
     """One line of execution of a run's code: the workflow itself, or a coroutine in a gather."""
 
-    __slots__ = ("count", "group", "is_joining", "parent", "prefix", "step", "task", "wait")
+    __slots__ = ("count", "group", "is_foreign", "is_joining", "parent", "prefix", "step", "task", "wait")
 
     def __init__(self, prefix: str, parent: Branch | None, group: Any) -> None:
         self.prefix = prefix
@@ -33,6 +33,7 @@ class Branch:
         self.task: asyncio.Task[Any] | None = None
         self.wait: Wait | None = None
         self.is_joining = False
+        self.is_foreign = False
 
     def next_position(self) -> str:
         self.count += 1

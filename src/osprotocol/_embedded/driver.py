@@ -50,11 +50,14 @@ class Drive:
                 error = foreign_await(attempt, coroutine, awaited)
                 if error is not None:
                     continue
+                attempt.awaits_foreign(branch, True)
             try:
                 yield awaited
                 error = None
             except BaseException as thrown:  # noqa: BLE001 - handed to the user's coroutine, as await does
                 error = thrown
+            if branch.is_foreign:
+                attempt.awaits_foreign(branch, False)
 
 
 class Stall:

@@ -122,6 +122,7 @@ class Membership:
         self._lock: locks.WorkerLock | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._seen_at = 0
+        self._names = ""
         self._stopped = False
         worker.on_evicted = self._evicted
 
@@ -130,7 +131,7 @@ class Membership:
         worker_id = self._ids.run_id(self._clock.now())
         self._lock = locks.WorkerLock(self.folder, worker_id)
         name = f"{socket.gethostname()}:{os.getpid()}"
-        names = encode(sorted(known_workflows()))
+        names = self._names = encode(sorted(known_workflows()))
         now = self._clock.now()
         self._seen_at = now
 
@@ -157,18 +158,28 @@ class Membership:
             now = self._clock.now()
             if self._worker.executing and now - self._seen_at > _LIFE_SIGN_US:
                 self._seen_at = now
-                names = encode(sorted(known_workflows()))
-                arguments = (self._worker.key, now, names)
-                self._writer.put(
-                    Operation(lambda transaction: transaction.connection.execute(QUERIES["touch_worker"], arguments))
-                )
+                self._touch(now)
+            elif self._names != encode(sorted(known_workflows())):
+                # A workflow was defined since: there may be runs that wait for just that.
+                self._touch(now)
+                self._worker.backlog = True
+                self._worker.claim_more()
             await self._bury_dead()
         except OSProtocolError:
             pass  # the store is in trouble; we look again
         finally:
             self._next()
 
+    def _touch(self, now: int) -> None:
+        self._names = encode(sorted(known_workflows()))
+        arguments = (self._worker.key, now, self._names)
+        self._writer.put(
+            Operation(lambda transaction: transaction.connection.execute(QUERIES["touch_worker"], arguments))
+        )
+
     async def _bury_dead(self) -> None:
+        for (key,) in self._store.rows("orphans"):
+            await self._writer.execute(partial(bury, key=key, last_seen=0, status="dead"))
         for key, worker_id, seen_at, _ in self._store.rows("living_workers"):
             if key != self._worker.key and not locks.is_alive(self.folder, worker_id):
                 await self._writer.execute(partial(bury, key=key, last_seen=seen_at, status="dead"))
@@ -201,12 +212,12 @@ class Membership:
 def bury(transaction: Transaction, key: int, last_seen: int, status: str) -> int:
     """A worker is gone: mark it, and make its runs claimable. Gives how many they were."""
     worker_status = transaction.connection.execute(QUERIES["worker_status"], (key,)).get
-    if worker_status != "alive":
-        return 0
-    transaction.connection.execute(QUERIES["end_worker"], (key, status))
-    held = transaction.keys("owned_runs", key)
+    if worker_status == "alive":
+        transaction.connection.execute(QUERIES["end_worker"], (key, status))
+    claimed = [state.key for state in transaction.states() if state.owner == key]
+    held = list(dict.fromkeys((*transaction.keys("owned_runs", key), *claimed)))
     for run in held:
-        worked = max(last_seen, transaction.connection.execute(QUERIES["last_at"], (run,)).get)
+        worked = max(last_seen, transaction.connection.execute(QUERIES["last_at"], (run,)).get or 0)
         transaction.apply(run, c.WorkerDied(key, worked, transaction.next_request_key()))
         transaction.keep()
     return len(held)

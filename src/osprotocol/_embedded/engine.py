@@ -212,7 +212,6 @@ class EmbeddedEngine:
         start = self.worker.start_command(defined, data, options)
         if start.idempotency_key is not None:
             start = start._replace(id=derived_id(defined.name, start.idempotency_key))
-        self.worker.remember_options(start.id, options)
 
         def accept(transaction: Transaction) -> Change:
             if start.idempotency_key is not None:
@@ -225,6 +224,8 @@ class EmbeddedEngine:
                         raise IdempotencyConflictError(start.id, start.workflow, start.idempotency_key)
                     return Change(known, [])
             decision = transaction.apply(None, start._replace(key=transaction.next_run_key()))
+            # Before the commit, which the first callback follows, and only for a run that is really new.
+            self.worker.remember_options(start.id, options)
             return Change(decision.state, decision.events)
 
         return await self._commit(accept, listener, human=True)
@@ -375,6 +376,7 @@ class EmbeddedEngine:
 
     async def delete(self, run_id: str) -> None:
         key = self._find(run_id).key
+        self.run_logs.flush()
         await self.writer.execute(lambda transaction: upkeep.delete(transaction, key))
         self._keys.clear()
 
@@ -383,6 +385,7 @@ class EmbeddedEngine:
         if isinstance(older_than, timedelta):
             older_than = to_datetime(self.clock.now()) - older_than
         before, removed = from_datetime(older_than), 0
+        self.run_logs.flush()
         while True:
             count = await self.writer.execute(lambda transaction: upkeep.prune(transaction, before))
             removed += count

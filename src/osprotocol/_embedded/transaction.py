@@ -178,6 +178,11 @@ class Transaction:
 
     # ------------------------------------------------------------------ writing
 
+    @property
+    def highest_run(self) -> int:
+        """The highest key that a run ever had: keys are not used again, so nothing late finds another run."""
+        return self._next_run
+
     def next_run_key(self) -> int:
         """The key that a new run gets."""
         self._next_run += 1

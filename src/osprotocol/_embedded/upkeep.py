@@ -128,7 +128,9 @@ def _delete_rows(transaction: Transaction, key: int) -> None:
 def _leave_tombstone(transaction: Transaction, removed: int) -> None:
     """Keep the highest journal id in use, so that no later row gets an id that others have seen."""
     number = transaction.next_tombstone()
-    event = Event(number, transaction.now, "runs.deleted", value=encode({"runs": removed}))
+    event = Event(
+        number, transaction.now, "runs.deleted", value=encode({"runs": removed, "highestRun": transaction.highest_run})
+    )
     transaction.connection.execute(QUERIES["delete_tombstones"])
     transaction.append_raw(0, event, checksum(0, event))
 

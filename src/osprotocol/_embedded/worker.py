@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -168,17 +169,18 @@ class Worker:
 
     def _claim_ready(self, transaction: Transaction) -> None:
         found = 0
-        if not self._is_registered(transaction):
+        if not self.accepts or not self._is_registered(transaction):
             return
         most_by_query = {**self._suspects.room_by_query(), "ready_runs": self.free}
-        for name in list(known_workflows()):
-            for query, most in most_by_query.items():
-                room = min(most, self._room_in(transaction))
-                keys = transaction.keys(query, name, room) if room > 0 else []
-                for key in keys:
-                    self.claim(transaction, key)
-                most_by_query[query] -= len(keys)
-                found += len(keys)
+        for query, most in most_by_query.items():
+            room = min(most, self._room_in(transaction))
+            if room <= 0:
+                continue
+            # Those that are ready longest, whatever their workflow: a busy workflow starves no other.
+            rows = [row for name in list(known_workflows()) for row in transaction.rows(query, name, room)]
+            for _, key in sorted(rows)[:room]:
+                self.claim(transaction, key)
+                found += 1
         if not found and self._room_in(transaction) > 0:
             self.backlog = False  # without room nobody has looked
 
@@ -419,6 +421,8 @@ class Worker:
     async def stop(self, grace_s: float) -> None:
         """Take no more work, let running steps finish for a while, park the rest. Nothing is cancelled."""
         self.accepts = False
+        with contextlib.suppress(OSProtocolError):
+            await self.writer.drain()  # what was being claimed begins, and is given back below
         for attempt in list(self.attempts.values()):
             attempt.stopping = True
             if attempt.is_still:

@@ -38,7 +38,9 @@ SELECT r.id, q.id FROM requests q JOIN runs r ON r.key = q.run WHERE q.id >= ?1 
 INSERT INTO logs (id, run, at, level, message, attempt, step, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: last_ids
-SELECT (SELECT ifnull(max(id), 0) FROM journal), (SELECT ifnull(max(key), 0) FROM runs),
+SELECT (SELECT ifnull(max(id), 0) FROM journal),
+       max((SELECT ifnull(max(key), 0) FROM runs),
+           (SELECT ifnull(max(json_extract(value, '$.highestRun')), 0) FROM journal WHERE run = 0)),
        (SELECT ifnull(max(key), 0) FROM requests), (SELECT ifnull(max(id), 0) FROM logs);
 
 -- name: events_since
@@ -56,13 +58,13 @@ SELECT at FROM journal WHERE run = ? ORDER BY number DESC LIMIT 1;
 SELECT value FROM journal WHERE run = ? AND type = 'run.completed' ORDER BY number DESC LIMIT 1;
 
 -- name: ready_runs
-SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 0 ORDER BY ready_at LIMIT ?;
+SELECT ready_at, key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 0 ORDER BY ready_at LIMIT ?;
 
 -- name: ready_suspects
-SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 1 ORDER BY ready_at LIMIT ?;
+SELECT ready_at, key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 1 ORDER BY ready_at LIMIT ?;
 
 -- name: ready_prime_suspects
-SELECT key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths > 1 ORDER BY ready_at LIMIT ?;
+SELECT ready_at, key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths > 1 ORDER BY ready_at LIMIT ?;
 
 -- name: due_runs
 SELECT key FROM runs WHERE due_at <= ?1 AND (owner IS NULL OR owner = ?2 OR due_at <= ?3) ORDER BY due_at LIMIT ?4;
@@ -93,6 +95,10 @@ UPDATE workers SET status = ?2 WHERE key = ?1 AND status = 'alive';
 
 -- name: living_workers
 SELECT key, id, seen_at, workflows FROM workers WHERE status = 'alive' ORDER BY key;
+
+-- name: orphans
+SELECT DISTINCT owner FROM runs
+WHERE owner IS NOT NULL AND owner NOT IN (SELECT key FROM workers WHERE status = 'alive');
 
 -- name: all_workers
 SELECT w.id, w.name, w.status, w.started_at, w.seen_at, w.workflows,
