@@ -42,8 +42,11 @@ def current_client() -> Client:
 class Client:
     """A connection to an engine. Made by `connect`; use it as an async context manager."""
 
-    def __init__(self, open_engine: Callable[[], Awaitable[Engine]]) -> None:
+    def __init__(
+        self, open_engine: Callable[[], Awaitable[Engine]], closed: Callable[[Engine], None] = lambda engine: None
+    ) -> None:
         self._open_engine = open_engine
+        self._closed = closed
         self._opened: Engine | None = None
 
     async def __aenter__(self) -> Self:
@@ -68,6 +71,7 @@ class Client:
             _clients.remove(self)
         if self._opened is not None:
             await self._opened.close()
+            self._closed(self._opened)
 
     @property
     def _engine(self) -> Engine:

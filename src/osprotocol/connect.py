@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -81,30 +80,45 @@ def connect(
             await engine.close()
             raise
         if worker:
-            _stop_on_sigterm(engine.close)
+            _stop_on_sigterm(engine)
         return engine
 
-    return Client(open_engine)
+    return Client(open_engine, _has_stopped)
 
 
-def _stop_on_sigterm(close: Callable[[], Awaitable[None]]) -> None:
+_working: dict[asyncio.AbstractEventLoop, list[Engine]] = {}
+
+
+def _stop_on_sigterm(engine: Engine) -> None:
     """Park everything before SIGTERM ends the process, unless the program handles the signal itself."""
     loop = asyncio.get_running_loop()
-    try:
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-            return
-    except ValueError:
+    engines = _working.setdefault(loop, [])
+    engines.append(engine)
+    if len(engines) > 1:
         return
+    pending: list[asyncio.Task[None]] = []
 
     async def stop() -> None:
-        await close()
+        for working in list(engines):
+            await working.close()
         loop.remove_signal_handler(signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    pending: list[asyncio.Task[None]] = []
     # Not possible outside of the main thread: there the program's own shutdown closes the client.
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGTERM, lambda: pending.append(loop.create_task(stop())))
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            loop.add_signal_handler(signal.SIGTERM, lambda: pending.append(loop.create_task(stop())))
+
+
+def _has_stopped(engine: Engine) -> None:
+    """The engine is closed; with the last one the signal is the program's own again."""
+    for loop, engines in list(_working.items()):
+        if engine in engines:
+            engines.remove(engine)
+            if not engines:
+                del _working[loop]
+                with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                    loop.remove_signal_handler(signal.SIGTERM)
 
 
 @overload

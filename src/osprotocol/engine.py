@@ -81,7 +81,8 @@ class Update:
     reply: Any = None
 
 
-Listener = Callable[[Update], None]
+Listener = Callable[[Update | None], None]
+"""Told what happened to a run; None says that the run was deleted."""
 
 
 class Engine(Protocol):

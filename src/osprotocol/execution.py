@@ -24,6 +24,7 @@ from osprotocol.errors import (
     LimitExceededError,
     RunCancelledError,
     RunFailedError,
+    RunNotFoundError,
     RunTimedOutError,
 )
 from osprotocol.protocol._wire import duration_ms
@@ -36,6 +37,7 @@ from osprotocol.workflow import Workflow
 T = TypeVar("T")
 O = TypeVar("O")  # noqa: E741 - the output
 
+_JUDGED_S = _limits.BEFORE_CANCEL_MS / 1_000 + 1
 _FINAL_EVENTS = ("run.cancelling", "run.cancelled", "run.cancel-vetoed", "run.completed", "run.failed")
 
 
@@ -71,13 +73,21 @@ class Execution(Generic[O]):
         self._latest: Update | None = None
         self._value: str | None = None
         self._done: asyncio.Future[None] | None = None
+        self._is_gone = False
         self._interested: list[asyncio.Queue[Update]] = []
 
     def _begin(self, update: Update) -> None:
         if self._latest is None:
             self._on_update(update)
 
-    def _on_update(self, update: Update) -> None:
+    def _on_update(self, update: Update | None) -> None:
+        if update is None:
+            self._is_gone = True
+            if self._done is not None and not self._done.done():
+                self._done.set_result(None)
+            return
+        if self._latest is not None and update.event < self._latest.event:
+            return  # it was on its way while a newer one came
         self._latest = update
         if update.result is not None:
             self._value = update.result
@@ -166,10 +176,12 @@ class Execution(Generic[O]):
         return self.status
 
     async def _finished(self) -> None:
-        if not self.status.is_final:
+        if not self.status.is_final and not self._is_gone:
             if self._done is None:
                 self._done = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._done)
+        if self._is_gone and not self.status.is_final:
+            raise RunNotFoundError(self.id)
         await self._engine.settled(self.id)
 
     async def _result(self) -> O:
@@ -257,7 +269,10 @@ class Execution(Generic[O]):
             command = c.Cancel(by or operating_system_user(), check_text(reason, "reason"), graceful)
             reply = await self._execute(command)
             while reply == "asked":
-                update = await queue.get()
+                try:
+                    update = await asyncio.wait_for(queue.get(), _JUDGED_S)
+                except TimeoutError:
+                    return "cancelling"  # no worker has come to judge it; it stays so until one does
                 types = [event.type for event in update.events() if event.type in _FINAL_EVENTS]
                 if "run.cancel-vetoed" in types:
                     raise CancelVetoedError(self.id)

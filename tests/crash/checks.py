@@ -55,7 +55,7 @@ def _problems(connection: apsw.Connection) -> Iterator[str]:
             yield f"run {name} has {counted.get(key, 0)} open requests, its row says {open_requests}"
     closed: list[tuple[Any, ...]] = connection.execute(_CLOSED).fetchall()
     for name, closings in closed:
-        if closings > 1 + int(connection.execute(_REOPENED, (name,)).get):
+        if closings > 1 and closings > 1 + int(connection.execute(_REOPENED, (name,)).get):
             yield f"request {name} was decided {closings} times"
 
 

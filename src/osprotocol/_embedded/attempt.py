@@ -7,6 +7,7 @@ outcome at a time, in the order in which the outcomes entered the journal. Live 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -310,8 +311,9 @@ class Attempt:
     def _deliver_cancel(self, *, live: bool) -> None:
         self.cancel_delivered = True
         if live:
-            self.out.record(c.Entry(CANCEL))
-            self.activate()
+            with contextlib.suppress(Unwind):
+                self.out.record(c.Entry(CANCEL))
+                self.activate()
         assert self.root is not None
         self.cancel_branch(self.root)
 
@@ -382,16 +384,15 @@ class Attempt:
         wake_at = None if more else self.timers.wake_at
         self.leave(c.Yield(self.epoch, self.seen, wake_at, release=True, runnable=more))
 
-    def leave(self, command: c.Command | None) -> None:
+    def leave(self, command: c.Command | None, done: Callable[[Operation], None] | None = None) -> None:
         """Unwind the code; with a command, give the run back with it."""
         if self.unwinding:
             return
         if command is not None:
-            self.out.send(command)
+            self.out.send(command, done)
         self.unwinding = True
         if self._linger is not None:
             self._linger.cancel()
-        self.worker.leaves(self)
         self.timers.disarm_all()
         for branch in list(self.branches.values()):
             if branch.wait is not None:
@@ -425,7 +426,7 @@ class Attempt:
 
     def on_change(self, state: RunState, events: list[Event]) -> None:
         """Something was committed for this run, by us or by anybody."""
-        before, self.state = self.state, state
+        self.state = state
         if self.unwinding:
             return
         if state.epoch != self.epoch or state.is_final or state.owner is None:
@@ -442,7 +443,7 @@ class Attempt:
                 self._answer(event.name)
         stood, self._stood = self._stood, stands_before(state)
         if stood and not self._stood:
-            self.timers.shift(state.paused_us - before.paused_us)
+            self.timers.shift()
         if state.cancel == "asked" and not self.judging:
             self.worker.judge_cancel(self)
         if self.runnable == 0:
@@ -451,4 +452,5 @@ class Attempt:
     def _answer(self, position: str) -> None:
         handler = self.answers.get(position)
         if handler is not None:
-            handler()
+            with contextlib.suppress(Unwind):  # the run was stopped on the way
+                handler()

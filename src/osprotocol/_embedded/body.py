@@ -284,7 +284,12 @@ class EmbeddedContext(Context):
         def begin(transaction: Transaction) -> Any:
             transaction.apply(attempt.key, c.Record(attempt.epoch, (entry,)))
             command = attempt.worker.with_parent(start, transaction.next_run_key(), parent, position)
-            return transaction.apply(None, command)
+            decision = transaction.apply(None, command)
+            now = transaction.state(attempt.key)
+            if now.pause_at is not None:
+                # The pause came first, and told only the children that there were.
+                transaction.apply(command.key, c.Pause(f"run:{now.id}", now.pause_reason, following=True))
+            return decision
 
         def begun(operation: Operation) -> None:
             if operation.error is not None:

@@ -49,11 +49,16 @@ class DueTimers:
         self._timer: Timer | None = None
         self._when: int | None = None
         self._sweeping = False
+        self._noted: int | None = None
         self._stopped = False
 
     def note(self, due: int | None) -> None:
         """Something is due then."""
-        if due is not None and not self._stopped and not self._sweeping and (self._when is None or due < self._when):
+        if due is None or self._stopped:
+            return
+        if self._sweeping:
+            self._noted = due if self._noted is None else min(self._noted, due)
+        elif self._when is None or due < self._when:
             self._arm(due)
 
     def _arm(self, when: int) -> None:
@@ -66,7 +71,7 @@ class DueTimers:
         """Do what is due, a bounded number at a time, and set the timer for the next."""
         if self._sweeping or self._stopped:
             return
-        self._sweeping, self._when = True, None
+        self._sweeping, self._when, self._noted = True, None, None
         self._writer.put(Operation(self._do_due, self._done))
 
     def _do_due(self, transaction: Transaction) -> tuple[list[int], int | None]:
@@ -76,8 +81,8 @@ class DueTimers:
         for key in keys:
             if transaction.state(key).owner == me:
                 ours.append(key)
-            transaction.apply(key, c.TimerDue())
-        transaction.keep()
+            if not transaction.try_apply(key, c.TimerDue()):
+                continue  # its row is damaged: the others' timers go on
         upcoming = [state.due_at for state in transaction.states() if state.due_at is not None and state.due_at > now]
         row = transaction.connection.execute(QUERIES["next_due"], (now,)).get
         if row is not None:
@@ -94,6 +99,7 @@ class DueTimers:
         self._sweeping = False
         if self._stopped:
             return
+        self.note(self._noted)
         if operation.error is not None:
             self._arm(self._clock.now() + US_PER_S)
             return
@@ -118,7 +124,8 @@ class Membership:
         self._worker = worker
         self._clock = clock
         self._ids = ids
-        self.folder = Path(f"{store.path}-workers")
+        # One folder whatever the path is spelled like: by it we know which lock files are our own.
+        self.folder = Path(f"{os.path.realpath(store.path)}-workers")
         self._lock: locks.WorkerLock | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._seen_at = 0
@@ -148,6 +155,8 @@ class Membership:
 
     def _next(self) -> None:
         if not self._stopped:
+            if self._handle is not None:
+                self._handle.cancel()
             self._handle = asyncio.get_running_loop().call_later(_TAKEOVER_S, self._look)
 
     def _look(self) -> None:
@@ -194,7 +203,14 @@ class Membership:
         if not self._stopped:
             if self._handle is not None:
                 self._handle.cancel()
-            self._worker.spawn(self.join())
+            self._worker.spawn(self._join_again())
+
+    async def _join_again(self) -> None:
+        while not self._stopped:
+            try:
+                return await self.join()
+            except OSProtocolError:
+                await asyncio.sleep(_TAKEOVER_S)  # the store is in trouble; we try again
 
     async def leave(self) -> None:
         """Say that this worker has stopped."""
@@ -218,8 +234,7 @@ def bury(transaction: Transaction, key: int, last_seen: int, status: str) -> int
     held = list(dict.fromkeys((*transaction.keys("owned_runs", key), *claimed)))
     for run in held:
         worked = max(last_seen, transaction.connection.execute(QUERIES["last_at"], (run,)).get or 0)
-        transaction.apply(run, c.WorkerDied(key, worked, transaction.next_request_key()))
-        transaction.keep()
+        transaction.try_apply(run, c.WorkerDied(key, worked, transaction.next_request_key()))
     return len(held)
 
 
@@ -231,9 +246,15 @@ class Poll:
     """
 
     def __init__(
-        self, store: Store, wanted: Callable[[], bool], distribute: Callable[[dict[int, Change]], None]
+        self,
+        store: Store,
+        wanted: Callable[[], bool],
+        is_free: Callable[[], bool],
+        distribute: Callable[[dict[int, Change]], None],
     ) -> None:
         self._store = store
+        # With a group in flight its own look would be told after ours, the older state after the newer.
+        self._is_free = is_free
         self._wanted = wanted
         self._distribute = distribute
         self._handle: asyncio.TimerHandle | None = None
@@ -252,12 +273,13 @@ class Poll:
 
     def _look(self) -> None:
         self._handle = None
-        try:
-            changes = self._store.poll()
-        except OSProtocolError:
-            changes = None
-        if changes:
-            self._until_s = monotonic_s() + _AWAKE_S
+        changes = None
+        if self._is_free():
+            with contextlib.suppress(OSProtocolError):
+                changes = self._store.poll()
+        if changes is not None:
+            if changes:
+                self._until_s = monotonic_s() + _AWAKE_S
             self._distribute(changes)
         if self._stopped or not self._wanted():
             return
@@ -331,8 +353,3 @@ class Watchdog:
 
     def stop(self) -> None:
         self._stop.set()
-
-
-def read_workflows(text: str) -> tuple[str, ...]:
-    """The names in a worker's row."""
-    return tuple(decode(text))

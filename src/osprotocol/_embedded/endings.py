@@ -74,16 +74,12 @@ def _ended_too_early(attempt: Attempt, how: str) -> bool:
 
 def finish(worker: Worker, attempt: Attempt, command: c.Command) -> None:
     """Send the last command of an attempt; when the store fails, the run is given back and tried again."""
-    key = attempt.key
 
     def done(operation: Operation) -> None:
         if isinstance(operation.error, StoreError):
             worker.lost(attempt)
 
-    def run(transaction: Transaction) -> Any:
-        return transaction.apply(key, command)
-
-    worker.writer.put(Operation(run, done))
+    attempt.out.send(command, done)
 
 
 async def failure(worker: Worker, attempt: Attempt, error: Exception) -> c.Fail:
@@ -143,17 +139,27 @@ async def judge_timeout(worker: Worker, attempt: Attempt) -> None:
     policy = parse_policy(state.policy)
     timeout = worker.options_of(attempt).timeout
     callback = timeout.on_timeout_callback if timeout is not None else None
+
+    def passed(operation: Operation) -> None:
+        attempt.timing_out = False
+        if operation.error is not None:
+            attempt.refused(operation.error)
+        elif callback is not None:
+            worker.call_in_turn(attempt.id, attempt.key, "on_timeout_callback", callback)
+
     if policy.on_timeout == "fail":
         error = RunTimedOutError(attempt.id, policy.timeout_ms or 0, state.attempt)
         command = await failure(worker, attempt, error)
         if not attempt.unwinding:
-            attempt.leave(command)
-    else:
-        worker.log(attempt, "warning", f"the timeout of {policy.timeout_ms} ms has passed", None, {})
-        attempt.out.send(c.PassTimeout(attempt.epoch))
+            attempt.leave(command, passed)
+        return
+    worker.log(attempt, "warning", f"the timeout of {policy.timeout_ms} ms has passed", None, {})
+
+    def pass_on(transaction: Transaction) -> Any:
+        decision = transaction.apply(attempt.key, c.PassTimeout(attempt.epoch))
         if policy.on_timeout == "cancel":
             reason = f"timed out after {policy.timeout_ms} ms"
-            attempt.out.send(c.Cancel("timeout", reason, True))
-    if callback is not None:
-        await worker.call_back(attempt.key, "on_timeout_callback", callback)
-    attempt.timing_out = False
+            transaction.apply(attempt.key, c.Cancel("timeout", reason, None))
+        return decision
+
+    attempt.out.transact(pass_on, passed)

@@ -78,6 +78,7 @@ class EmbeddedEngine:
         self._listeners: dict[int, list[weakref.WeakMethod[Any]]] = {}
         self._everything: set[asyncio.Event] = set()
         self._keys: dict[str, int] = {}
+        self._deletions = 0
         self.store = Store(path, self.clock, durability, vfs)
         self.writer = Writer(self.store, self._on_group, lambda: self.worker.executing)
         self.run_logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
@@ -92,11 +93,12 @@ class EmbeddedEngine:
             options_by_run=self._options_by_run,
         )
         self.hooks = Hooks(self.worker, self._options_by_run)
+        self.worker.call_in_turn = self.hooks.call_in_turn
         self.timers = DueTimers(self.worker, self.writer, self.clock)
         self._membership: Membership | None = None
         self._watchdog: Watchdog | None = None
         self._remove_logging: Callable[[], None] = lambda: None
-        self._poll = Poll(self.store, self._is_interested, self._distribute_foreign)
+        self._poll = Poll(self.store, self._is_interested, lambda: self.writer.is_settled, self._distribute_foreign)
 
     async def begin(self, *, worker: bool, log_level: int) -> None:
         """Start working (or only listening)."""
@@ -112,10 +114,12 @@ class EmbeddedEngine:
     # -------------------------------------------------------------- distribution
 
     def _is_interested(self) -> bool:
-        return self.worker.accepts or bool(self._listeners) or bool(self._everything)
+        if self._membership is not None:
+            return True
+        return bool(self._listeners) or bool(self._everything) or bool(self._options_by_run)
 
     def _on_group(self, group: Group) -> None:
-        if group.foreign:
+        if group.foreign or self.store.deletions != self._deletions:
             self._distribute_foreign(group.foreign)
         if group.changes:
             self._distribute(group.changes)
@@ -124,6 +128,9 @@ class EmbeddedEngine:
             self.worker.begin(group.claimed)
 
     def _distribute_foreign(self, changes: dict[int, Change]) -> None:
+        if self.store.deletions != self._deletions:
+            self._deletions = self.store.deletions
+            self._tell_deleted()
         self._distribute(changes)
         self.hooks.on_changes(changes)
 
@@ -137,6 +144,15 @@ class EmbeddedEngine:
                 self._tell(listeners, change)
         for waiting in self._everything:
             waiting.set()
+
+    def _tell_deleted(self) -> None:
+        """Runs were deleted: those who watch one of them wait for nothing."""
+        self._keys.clear()
+        for key in [key for key in self._listeners if self.store.load(key) is None]:
+            for reference in self._listeners.pop(key):
+                listener = reference()
+                if listener is not None:
+                    listener(None)
 
     def _tell(self, listeners: list[weakref.WeakMethod[Any]], change: Change) -> None:
         update = update_of(self.store, change)
@@ -234,6 +250,7 @@ class EmbeddedEngine:
         def committed(change: Change) -> None:
             if listener is not None:
                 self._watch(change.state.key, listener)
+            self._poll.ensure()
 
         # Watched before anything else can happen to the run, so that not even the first change is missed.
         change = await self.writer.execute(run, human=human, at_once=committed)
@@ -378,7 +395,7 @@ class EmbeddedEngine:
         key = self._find(run_id).key
         self.run_logs.flush()
         await self.writer.execute(lambda transaction: upkeep.delete(transaction, key))
-        self._keys.clear()
+        self._tell_deleted()
 
     async def prune(self, older_than: datetime | timedelta) -> int:
         self._check_open()
@@ -390,6 +407,7 @@ class EmbeddedEngine:
             count = await self.writer.execute(lambda transaction: upkeep.prune(transaction, before))
             removed += count
             if not count:
+                self._tell_deleted()
                 return removed
 
     async def backup(self, target: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from osprotocol._embedded.queries import QUERIES
@@ -34,7 +36,7 @@ class Hooks:
     def __init__(self, worker: Worker, options_by_run: dict[str, RunOptions]) -> None:
         self._worker = worker
         self._options_by_run = options_by_run
-        self._queues: dict[str, deque[tuple[RunOptions, bool, RunState, Event]]] = {}
+        self._queues: dict[str, deque[Callable[[], Awaitable[Any]]]] = {}
         self._runners: dict[str, asyncio.Task[None]] = {}
 
     def on_changes(self, changes: dict[int, Change]) -> None:
@@ -48,18 +50,21 @@ class Hooks:
                 if event.status is None:
                     continue
                 if given is not None:
-                    self._queue(given, False, change.state, event)
+                    self._put(change.state.id, partial(self._tell, given, False, change.state, event))
                 if defined is not None:
-                    self._queue(defined, True, change.state, event)
+                    self._put(change.state.id, partial(self._tell, defined, True, change.state, event))
             if change.state.is_final and given is not None:
                 # The functions' last call is queued; nothing of this run comes after it.
                 self._options_by_run.pop(change.state.id, None)
 
-    def _queue(self, options: RunOptions, shared: bool, state: RunState, event: Event) -> None:
-        key = state.id
-        self._queues.setdefault(key, deque()).append((options, shared, state, event))
-        if key not in self._runners:
-            self._runners[key] = asyncio.get_running_loop().create_task(self._run(key))
+    def call_in_turn(self, run_id: str, key: int, name: str, function: Callable[[], Any]) -> None:
+        """Queue one more call of a run's functions, behind those that are waiting."""
+        self._put(run_id, partial(self._worker.call_back, key, name, function))
+
+    def _put(self, run_id: str, call: Callable[[], Awaitable[Any]]) -> None:
+        self._queues.setdefault(run_id, deque()).append(call)
+        if run_id not in self._runners:
+            self._runners[run_id] = asyncio.get_running_loop().create_task(self._run(run_id))
 
     async def settled(self, run_id: str) -> None:
         """Wait until everything queued for a run has been called."""
@@ -74,17 +79,23 @@ class Hooks:
         for runner in self._runners.values():
             runner.cancel()
 
-    async def _run(self, key: str) -> None:
-        queue = self._queues[key]
+    async def _run(self, run_id: str) -> None:
+        queue = self._queues[run_id]
         try:
             while queue:
-                options, shared, state, event = queue.popleft()
-                if shared and not await self._claim(state.key, event.number):
-                    continue
-                for name, function, args in _calls(options, state, event):
-                    await self._worker.call_back(state.key, name, function, *args)
+                call = queue.popleft()
+                try:
+                    await call()
+                except Exception:  # noqa: BLE001 - what cannot be called must not keep the rest from being called
+                    logging.getLogger("osprotocol").exception("a callback of run %s could not be called", run_id)
         finally:
-            del self._queues[key], self._runners[key]
+            del self._queues[run_id], self._runners[run_id]
+
+    async def _tell(self, options: RunOptions, shared: bool, state: RunState, event: Event) -> None:
+        if shared and not await self._claim(state.key, event.number):
+            return
+        for name, function, args in _calls(options, state, event):
+            await self._worker.call_back(state.key, name, function, *args)
 
     async def _claim(self, key: int, number: int) -> bool:
         """Whether this process is the one that calls the workflow's functions for an event: the first that asks."""

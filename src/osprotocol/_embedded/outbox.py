@@ -12,7 +12,7 @@ from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import encode
 from osprotocol._lifecycle import commands as c
-from osprotocol.errors import FencedError
+from osprotocol.errors import FencedError, StoreError
 
 if TYPE_CHECKING:
     from osprotocol._embedded.attempt import Attempt
@@ -33,6 +33,7 @@ class Outbox:
         self._entries: list[c.Entry] = []
         self._round = -1
         self._critical = True
+        self._is_broken = False
         self.positions = positions
 
     @property
@@ -79,9 +80,9 @@ class Outbox:
         self.positions.add(position)
         self._put(run, done)
 
-    def transact(self, run: Callable[[Transaction], Any]) -> None:
+    def transact(self, run: Callable[[Transaction], Any], done: Callable[[Operation], None] | None = None) -> None:
         """Do something in a transaction, in order with everything else that is sent."""
-        self._put(run)
+        self._put(run, done)
 
     def _put(
         self,
@@ -92,10 +93,18 @@ class Outbox:
     ) -> None:
         attempt = self._attempt
         self._unsynced += critical
+
+        def unless_broken(transaction: Transaction) -> Any:
+            if self._is_broken:
+                raise FencedError(attempt.id)  # what this stands on was not committed
+            return run(transaction)
+
         self._round = -1  # what is recorded from here on comes after this
 
         def finished(operation: Operation) -> None:
             self._unsynced -= critical
+            if isinstance(operation.error, StoreError):
+                self._is_broken = True
             if operation.error is None and isinstance(getattr(operation.result, "error", None), FencedError):
                 attempt.fence()
             if done is not None:
@@ -107,7 +116,7 @@ class Outbox:
                 for wait in waiting:
                     attempt.resolve(wait)
 
-        self._writer.put(Operation(run, finished), lazy=not critical)
+        self._writer.put(Operation(unless_broken, finished), lazy=not critical)
 
     def late(self, entry: c.Entry) -> None:
         """A step ended after nobody waited for it any more: the journal tells it, the run does not use it."""

@@ -97,6 +97,7 @@ class Store:
         self._opened = False
         self.others_wrote = True
         self.commits = 0
+        self.deletions = 0
         self.owner: int | None = None
         self.after: Callable[[Transaction], None] = lambda transaction: None
         connection = self._open()
@@ -144,11 +145,13 @@ class Store:
         """
         group = Group(operations)
         transaction: Transaction | None = None
+        last_seen = self.ids.journal
         try:
             connection = self._connected()
             self._set_synchronous(connection, any(operation.human for operation in operations))
             connection.execute("BEGIN IMMEDIATE")
             group.foreign = self._notice(connection)
+            last_seen = self.ids.journal
             transaction = Transaction(connection, self.ids, self.owned, self.clock.now())
             for operation in operations:
                 _run(operation, transaction)
@@ -156,10 +159,11 @@ class Store:
             if transaction.has_rows():
                 transaction.write()
             connection.execute("COMMIT")
-        except (apsw.Error, StoreError) as error:
-            failure = error if isinstance(error, StoreError) else translate(error, self.path)
+        except Exception as error:  # noqa: BLE001 - whatever fails fails this group, never the thread that commits
+            failure = _failure_of(error, self.path)
             if not self._read_back(transaction):
                 self.owned.clear()
+                self.ids.journal = min(self.ids.journal, last_seen)
                 for operation in operations:
                     operation.error = failure
                 return group
@@ -197,7 +201,9 @@ class Store:
             return False
         try:
             self._writer = self._open()
-            row = self._writer.execute("SELECT id, run, number FROM journal WHERE id = ?", (last[0],)).fetchone()
+            row = self._writer.execute(
+                "SELECT id, run, number, checksum FROM journal WHERE id = ?", (last[0],)
+            ).fetchone()
         except (apsw.Error, OSProtocolError):
             return False
         return row == last
@@ -232,6 +238,7 @@ class Store:
             for _, run, *columns in rows:
                 events.setdefault(run, []).append(event_of_row(tuple(columns)))
             since = rows[-1][0]
+        self.deletions += 0 in events
         changes = {}
         for key, happened in events.items():
             state = load_run(connection, key)
@@ -294,6 +301,14 @@ class Store:
         self.check_usable()
         with translated(self.path):
             return load_run(self.reader, key)
+
+
+def _failure_of(error: Exception, path: Path) -> OSProtocolError:
+    if isinstance(error, apsw.Error):
+        return translate(error, path)
+    if isinstance(error, OSProtocolError):
+        return error
+    return StoreError(str(path), f"{type(error).__name__}: {error}")
 
 
 def load_run(connection: apsw.Connection, key: int) -> RunState | None:

@@ -17,7 +17,7 @@ from osprotocol._embedded.queries import MUTABLE_COLUMNS, QUERIES
 from osprotocol._lifecycle.commands import Command, Record
 from osprotocol._lifecycle.decide import decide
 from osprotocol._lifecycle.state import RUN_COLUMNS, Decision, Event, RequestState, RunState
-from osprotocol.errors import CorruptDatabaseError, RunNotFoundError
+from osprotocol.errors import CorruptDatabaseError, OSProtocolError, RunNotFoundError
 from osprotocol.protocol.run import RunStatus
 
 _STATUS = {status.value: status for status in RunStatus}
@@ -48,20 +48,24 @@ class Ids:
 
 def checksum(run: int, event: Event) -> int:
     """A number that a damaged row does not have."""
-    text = f"{run}|{event.number}|{event.type}|{event.position}|{event.name}|{event.digest}|{event.value}"
+    what = f"{event.type}|{event.status}|{event.position}|{event.name}|{event.digest}|{event.value}"
+    text = f"{run}|{event.number}|{event.at}|{what}"
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def run_of_row(row: tuple[object, ...]) -> RunState:
     """A row of ``runs`` as state, without its requests."""
     state = RunState._make((*row, ()))
-    return state._replace(status=_STATUS[state.status])
+    status = _STATUS.get(state.status)
+    if status is None:
+        raise CorruptDatabaseError(f"run {state.id}", f"its status {state.status!r} is none")
+    return state._replace(status=status)
 
 
 def event_of_row(row: tuple[object, ...]) -> Event:
     """The columns number to value of a row of ``journal`` as an event."""
     event = Event._make(row)
-    return event if event.status is None else event._replace(status=_STATUS[event.status])
+    return event if event.status is None else event._replace(status=_STATUS.get(event.status))
 
 
 class Change(NamedTuple):
@@ -244,6 +248,16 @@ class Transaction:
         """The id of a row that `append_raw` may write: only alone in its transaction."""
         return self._ids.journal + 1
 
+    def try_apply(self, key: int, command: Command) -> bool:
+        """As `apply`, for one of many: False if this run's row is damaged, which keeps nobody else from going on."""
+        try:
+            self.apply(key, command)
+        except (OSProtocolError, ValueError, KeyError, TypeError):
+            self.drop()
+            return False
+        self.keep()
+        return True
+
     def log(self, row: LogRow) -> None:
         """Add a line to a run's log."""
         self._logs.append(row)
@@ -293,12 +307,12 @@ class Transaction:
             log = self._ids.log
             execute_many(QUERIES["add_log"], [(log + n, *row) for n, row in enumerate(self._logs, 1)])
 
-    def last_row(self) -> tuple[int, int, int] | None:
-        """Id, run and number of the last journal row written: by it a commit of unknown outcome is read back."""
+    def last_row(self) -> tuple[int, int, int, int] | None:
+        """Id, run, number and checksum of the last journal row written: by it a commit of unknown outcome is read back."""
         if not self._rows:
             return None
         run, event = self._rows[-1]
-        return self._ids.journal + len(self._rows), run, event.number
+        return self._ids.journal + len(self._rows), run, event.number, checksum(run, event)
 
     def committed(self) -> dict[int, Change]:
         """The ids move on; what happened to each run, for those who listen."""

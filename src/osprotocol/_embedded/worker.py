@@ -79,6 +79,7 @@ class Worker:
         self._claim_queued = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self.on_evicted: Callable[[], None] = lambda: None
+        self.call_in_turn: Callable[[str, int, str, Callable[[], Any]], None] = lambda *_: None
         self._ended: asyncio.Event = asyncio.Event()
 
     @property
@@ -160,17 +161,18 @@ class Worker:
         """Look for ready runs in the database, if there may be some and there is room."""
         if self._claim_queued or not self.accepts or not self.backlog or self.free <= 0:
             return
-        self._claim_queued = True
+        self._claim_queued, self.backlog = True, False
         self.writer.put(Operation(self._claim_ready, self._claimed_ready))
 
     def _claim_backlog(self) -> None:
         self.backlog = True
         self.claim_more()
 
-    def _claim_ready(self, transaction: Transaction) -> None:
+    def _claim_ready(self, transaction: Transaction) -> bool:
+        """Claim what there is room for; whether there may be more."""
         found = 0
         if not self.accepts or not self._is_registered(transaction):
-            return
+            return False
         most_by_query = {**self._suspects.room_by_query(), "ready_runs": self.free}
         for query, most in most_by_query.items():
             room = min(most, self._room_in(transaction))
@@ -181,14 +183,15 @@ class Worker:
             for _, key in sorted(rows)[:room]:
                 self.claim(transaction, key)
                 found += 1
-        if not found and self._room_in(transaction) > 0:
-            self.backlog = False  # without room nobody has looked
+        return found > 0 or self._room_in(transaction) <= 0  # without room nobody has looked
 
     def _claimed_ready(self, operation: Operation) -> None:
         self._claim_queued = False
         if operation.error is None:
+            self.backlog = self.backlog or operation.result
             self.claim_more()
         else:
+            self.backlog = True
             self.loop.call_later(_TROUBLE_S, self.claim_more)
 
     def begin(self, claimed: list[tuple[RunState, list[Event]]]) -> None:
@@ -210,6 +213,7 @@ class Worker:
 
     def _begin(self, workflow: Workflow[Any, Any], state: RunState, events: list[Event]) -> None:
         attempt = Attempt(self, workflow, state, read_journal(events))
+        attempt.stopping = not self.accepts
         self.attempts[state.key] = attempt
 
         async def code() -> Any:
@@ -262,16 +266,13 @@ class Worker:
             del self._lingering[attempt]
             self.free -= 1
 
-    def leaves(self, attempt: Attempt) -> None:
-        """The attempt leaves memory; its task ends soon."""
-
     def lost(self, attempt: Attempt) -> None:
         """The store failed under the attempt: give the run back as soon as the store works again."""
         key = attempt.key
 
         def give_back(transaction: Transaction) -> None:
             state = transaction.state(key)
-            if state.owner == self.key and not state.is_final:
+            if state.owner == self.key and state.epoch == attempt.epoch and not state.is_final:
                 transaction.apply(key, c.Yield(state.epoch, state.event, release=True, runnable=True))
 
         def given(operation: Operation) -> None:

@@ -8,6 +8,7 @@ switches; otherwise on the writer thread, while the loop goes on and fills the n
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -53,6 +54,11 @@ class Writer:
     def is_idle(self) -> bool:
         """Nothing is queued and nothing is being committed."""
         return not self._queue and not self._in_flight
+
+    @property
+    def is_settled(self) -> bool:
+        """No group is being committed."""
+        return not self._in_flight
 
     def check_loop(self) -> None:
         """Refuse another loop or thread than the one that connected.
@@ -138,10 +144,10 @@ class Writer:
         return finished
 
     def _finish(self, group: Group) -> None:
-        self._on_group(group)
+        _guarded(self._on_group, group)
         for operation in group.operations:
             if operation.done is not None:
-                operation.done(operation)
+                _guarded(operation.done, operation)
         self._schedule()
         if self._idle is not None and self.is_idle:
             self._idle.set_result(None)
@@ -193,3 +199,11 @@ class Writer:
             self._condition.notify()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
+
+
+def _guarded(tell: Callable[[T], None], what: T) -> None:
+    """Tell one listener; its mistake must not keep the others from being told."""
+    try:
+        tell(what)
+    except BaseException:
+        logging.getLogger("osprotocol").exception("telling what was committed failed")

@@ -220,7 +220,7 @@ def _active(state: RunState, status: RunStatus, now: int) -> tuple[int, int | No
 def _is_ready(state: RunState, held: bool) -> bool:
     if state.is_final or state.owner is not None:
         return False
-    if state.cancel != "none":
+    if state.cancel == "cancelling" or (state.cancel == "asked" and state.retry_at is None):
         return True
     # An answer or a child's end does not shorten the delay before a retry.
     return not held and state.retry_at is None and (state.wake > 0 or state.attempt == 0)

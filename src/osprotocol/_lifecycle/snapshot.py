@@ -66,7 +66,7 @@ def snapshot_of(
         attempt=state.attempt,
         event=state.event,
         waiting_on=(*waiting_on(state), *below),
-        cancelling=state.cancel == "cancelling",
+        cancelling=state.cancel != "none",
         cancel_reason=state.cancel_reason,
         cancelled_by=state.cancel_by,
         labels=decode(state.labels),
