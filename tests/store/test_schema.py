@@ -19,6 +19,7 @@ from tests.store.stores import commit, open_store, starting
 
 # What may look at every row, and why that is fine.
 ALLOWED_SCANS = {
+    "orphans": "only the index of what is owned, which is short",
     "living_workers": "a table of processes, cleaned at each join",
     "all_workers": "a table of processes, with a limit",
     "forget_workers": "a table of processes, at each join",

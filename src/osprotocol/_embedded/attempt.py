@@ -13,10 +13,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from osprotocol._embedded.attention import mismatch
-from osprotocol._embedded.branches import Branch, BranchStopped, Unwind, stands_before
+from osprotocol._embedded.branches import Branch, stands_before
 from osprotocol._embedded.driver import Drive, Wait
 from osprotocol._embedded.outbox import Outbox
 from osprotocol._embedded.replay import CANCEL, Replay
+from osprotocol._embedded.signals import BranchStopped, Unwind
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.timers import AttemptTimers
 from osprotocol._lifecycle import commands as c
@@ -30,6 +31,10 @@ from osprotocol.errors import (
 if TYPE_CHECKING:
     from osprotocol._embedded.worker import Worker
     from osprotocol.workflow import Workflow
+
+
+_SIGNALS = 3
+"""How often code that leaves memory is told so by its context operations, before it is abandoned where it stands."""
 
 
 class Attempt:
@@ -72,6 +77,7 @@ class Attempt:
         self._gate: list[Wait] = []
         self.out = Outbox(self, set(replay.recorded))
         self._linger: asyncio.TimerHandle | None = None
+        self._swallowed = 0
         self.foreign_told: set[str] = set()
 
     # ----------------------------------------------------------------- branches
@@ -92,7 +98,8 @@ class Attempt:
             except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises ends its attempt
                 error = raised
             finally:
-                coroutine.close()
+                if coroutine not in self.worker.abandoned:
+                    coroutine.close()
                 self._leave(branch)
             if group is None:
                 # Not in a callback of the task: what the code returned shares a commit with its last step.
@@ -112,17 +119,24 @@ class Attempt:
         if self.runnable == 0:
             self.loop.call_soon(self.pump)
 
-    def enter(self, operation: str) -> Branch:
-        """The branch that calls a context operation now.
+    def enter(self, operation: str) -> Branch | None:
+        """The branch that calls a context operation now; None when its code swallows every signal that it is over.
 
         Raises:
             WrongTaskError: the calling task is none of this run's.
         """
+        if self.unwinding and self._swallowed >= _SIGNALS:
+            return None
+        return self.enter_at_once(operation)
+
+    def enter_at_once(self, operation: str) -> Branch:
+        """As `enter`, for operations that are not awaited."""
         task = asyncio.current_task()
         branch = self.branches.get(task) if task is not None else None
         if branch is None or branch.step is not None:
             raise WrongTaskError(operation)
         if self.unwinding:
+            self._swallowed += 1
             raise Unwind
         return branch
 

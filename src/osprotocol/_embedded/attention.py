@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from osprotocol import _limits
-from osprotocol._embedded.branches import Unwind
 from osprotocol._embedded.replay import Recorded, describe
+from osprotocol._embedded.signals import Unwind
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import digest as digest_of
 from osprotocol._json import encode

@@ -15,10 +15,11 @@ from osprotocol import _limits
 from osprotocol._clock import to_datetime
 from osprotocol._embedded.attempt import Attempt
 from osprotocol._embedded.attention import check_recorded
-from osprotocol._embedded.branches import Branch, BranchStopped, Unwind
-from osprotocol._embedded.driver import Wait
+from osprotocol._embedded.branches import Branch
+from osprotocol._embedded.driver import Abandoned, Wait
 from osprotocol._embedded.questions import ask_approval, ask_input
 from osprotocol._embedded.replay import Recorded
+from osprotocol._embedded.signals import BranchStopped, Unwind
 from osprotocol._embedded.steps import execute_step
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
@@ -73,14 +74,14 @@ class EmbeddedContext(Context):
 
     async def step(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         attempt = self._attempt
-        branch = attempt.enter("ctx.step")
+        branch = attempt.enter("ctx.step") or await Abandoned()
         return await execute_step(attempt, branch, step_definition(fn), args, kwargs)
 
     # ----------------------------------------------------------------- sleep
 
     async def sleep(self, duration: timedelta | None = None, *, ms: int | None = None) -> None:
         attempt = self._attempt
-        branch = attempt.enter("ctx.sleep")
+        branch = attempt.enter("ctx.sleep") or await Abandoned()
         if (duration is None) == (ms is None):
             raise InvalidOptionError("ctx.sleep", "give a timedelta or ms=, one of them")
         length = duration_ms(duration if duration is not None else ms, "ctx.sleep") or 0
@@ -112,7 +113,7 @@ class EmbeddedContext(Context):
 
     async def gather(self, *operations: Coroutine[Any, Any, Any], return_exceptions: bool = False) -> Any:
         attempt = self._attempt
-        branch = attempt.enter("ctx.gather")
+        branch = attempt.enter("ctx.gather") or await Abandoned()
         for operation in operations:
             if not asyncio.iscoroutine(operation):
                 raise WrongTaskError(f"ctx.gather with a {type(operation).__name__} that is no coroutine")
@@ -129,7 +130,7 @@ class EmbeddedContext(Context):
         return_exceptions: bool = False,
     ) -> Any:
         attempt = self._attempt
-        branch = attempt.enter("ctx.map")
+        branch = attempt.enter("ctx.map") or await Abandoned()
         if max_concurrency is not None and max_concurrency < 1:
             raise InvalidOptionError("ctx.map max_concurrency", f"must be at least 1, not {max_concurrency}")
 
@@ -228,7 +229,7 @@ class EmbeddedContext(Context):
 
     async def run(self, workflow: Workflow[Any, Any], input: Any = None, options: RunOptions | None = None) -> Any:
         attempt = self._attempt
-        branch = attempt.enter("ctx.run")
+        branch = attempt.enter("ctx.run") or await Abandoned()
         if attempt.state.depth + 1 > _limits.CHILD_DEPTH:
             raise LimitExceededError("nested child runs", attempt.state.depth + 1, "CHILD_DEPTH", _limits.CHILD_DEPTH)
         data = workflow.dump_input(input)
@@ -305,12 +306,12 @@ class EmbeddedContext(Context):
         self, message: str, config: ApprovalConfig | None = None, payload: Any = None
     ) -> Approval:
         attempt = self._attempt
-        branch = attempt.enter("ctx.wait_for_approval")
+        branch = attempt.enter("ctx.wait_for_approval") or await Abandoned()
         return await ask_approval(attempt, branch, message, config or _anyone(), payload)
 
     async def wait_for_input(self, prompt: str, type: Any = str, timeout_ms: int | timedelta | None = None) -> Any:
         attempt = self._attempt
-        branch = attempt.enter("ctx.wait_for_input")
+        branch = attempt.enter("ctx.wait_for_input") or await Abandoned()
         adapter: TypeAdapter[Any] = type if isinstance(type, TypeAdapter) else TypeAdapter(type)
         return await ask_input(attempt, branch, prompt, adapter, duration_ms(timeout_ms, "timeout_ms", least=1))
 
@@ -318,19 +319,19 @@ class EmbeddedContext(Context):
 
     def report_progress(self, current: int, total: int = 0, message: str | None = None) -> None:
         attempt = self._attempt
-        if attempt.is_new(attempt.enter("ctx.report_progress")):
+        if attempt.is_new(attempt.enter_at_once("ctx.report_progress")):
             attempt.worker.report_progress(attempt, current, total, message)
 
     def log(self, message: str, **fields: Any) -> None:
         attempt = self._attempt
-        if attempt.is_new(attempt.enter("ctx.log")):
+        if attempt.is_new(attempt.enter_at_once("ctx.log")):
             attempt.worker.log(attempt, "info", str(message), None, fields)
 
     # ------------------------------------------------------- time and chance
 
     def now(self) -> datetime:
         attempt = self._attempt
-        position = attempt.enter("ctx.now").next_position()
+        position = attempt.enter_at_once("ctx.now").next_position()
         recorded = check_recorded(attempt, position, "value", "now", None)
         if recorded is not None and recorded.completed is not None:
             return to_datetime(int(recorded.completed.value or 0))
@@ -339,10 +340,10 @@ class EmbeddedContext(Context):
         return to_datetime(instant)
 
     def uuid(self) -> UUID:
-        return derived_uuid(self._attempt.state.seed, self._attempt.enter("ctx.uuid").next_position())
+        return derived_uuid(self._attempt.state.seed, self._attempt.enter_at_once("ctx.uuid").next_position())
 
     def random(self) -> float:
-        return derived_fraction(self._attempt.state.seed, self._attempt.enter("ctx.random").next_position())
+        return derived_fraction(self._attempt.state.seed, self._attempt.enter_at_once("ctx.random").next_position())
 
 
 def _given(operation: Coroutine[Any, Any, Any]) -> Callable[[], Coroutine[Any, Any, Any]]:

@@ -11,14 +11,6 @@ from osprotocol._json import encode
 from osprotocol._lifecycle.state import RunState
 
 
-class Unwind(BaseException):
-    """Takes a run's code out of memory. Not an `Exception`, so that ``except Exception`` cannot swallow it."""
-
-
-class BranchStopped(BaseException):
-    """Ends a branch of a gather in which another branch failed."""
-
-
 class Branch:
     """One line of execution of a run's code: the workflow itself, or a coroutine in a gather."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from osprotocol._clock import monotonic_s
 from osprotocol._embedded.foreign import foreign_await
+from osprotocol._embedded.signals import Unwind
 
 if TYPE_CHECKING:
     from osprotocol._embedded.attempt import Attempt
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 class Wait(asyncio.Future[Any]):
     """What a branch waits on; resolved through its attempt, which counts who can run."""
+
+
+class Abandoned:
+    """Awaited by code that swallows every signal: it is never resumed."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield self
 
 
 class Drive:
@@ -44,6 +52,9 @@ class Drive:
                 return stop.value
             finally:
                 stall.branch = None
+            if isinstance(awaited, Abandoned):
+                attempt.worker.abandon(attempt, coroutine)
+                raise Unwind
             if isinstance(awaited, Wait):
                 attempt.stands(branch)
             elif branch.step is None:

@@ -25,7 +25,7 @@ from osprotocol._embedded.transaction import Change, Transaction
 from osprotocol._embedded.worker import Worker
 from osprotocol._embedded.writer import Writer
 from osprotocol._ids import Ids
-from osprotocol._json import decode, encode
+from osprotocol._json import encode
 from osprotocol._lifecycle import commands as c
 from osprotocol.errors import OSProtocolError
 from osprotocol.workflow import known_workflows

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from osprotocol import _limits
 from osprotocol._embedded.attempt import Attempt
 from osprotocol._embedded.attention import mismatch
-from osprotocol._embedded.branches import Unwind, error_info, failure_position, text_of
+from osprotocol._embedded.branches import error_info, failure_position, text_of
+from osprotocol._embedded.signals import Unwind
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import decode, encode

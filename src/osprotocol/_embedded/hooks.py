@@ -86,7 +86,7 @@ class Hooks:
                 call = queue.popleft()
                 try:
                     await call()
-                except Exception:  # noqa: BLE001 - what cannot be called must not keep the rest from being called
+                except Exception:
                     logging.getLogger("osprotocol").exception("a callback of run %s could not be called", run_id)
         finally:
             del self._queues[run_id], self._runners[run_id]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from osprotocol._embedded.attention import check_length
-from osprotocol._embedded.branches import Unwind
 from osprotocol._embedded.driver import Wait
+from osprotocol._embedded.signals import Unwind
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import encode

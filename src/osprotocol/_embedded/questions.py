@@ -9,9 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from osprotocol._embedded.attempt import Attempt
 from osprotocol._embedded.attention import check_recorded
-from osprotocol._embedded.branches import Branch, BranchStopped
+from osprotocol._embedded.branches import Branch
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.replay import Recorded
+from osprotocol._embedded.signals import BranchStopped
 from osprotocol._embedded.store import Operation
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import Codec, arguments_digest, decode, encode, problems_of

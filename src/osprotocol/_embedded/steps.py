@@ -11,10 +11,11 @@ from typing import Any
 from osprotocol import _limits
 from osprotocol._embedded.attempt import Attempt
 from osprotocol._embedded.attention import check_recorded
-from osprotocol._embedded.branches import Branch, Unwind, error_info, text_of
+from osprotocol._embedded.branches import Branch, error_info, text_of
 from osprotocol._embedded.driver import Wait
 from osprotocol._embedded.questions import ask_attention
 from osprotocol._embedded.replay import Recorded
+from osprotocol._embedded.signals import Unwind
 from osprotocol._json import arguments_digest, decode, encode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.policy import step_backoff_us

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from osprotocol._clock import Timer
-from osprotocol._embedded.branches import Unwind
 from osprotocol._embedded.driver import Wait
+from osprotocol._embedded.signals import Unwind
 
 if TYPE_CHECKING:
     from osprotocol._embedded.attempt import Attempt

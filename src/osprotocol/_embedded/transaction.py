@@ -308,7 +308,7 @@ class Transaction:
             execute_many(QUERIES["add_log"], [(log + n, *row) for n, row in enumerate(self._logs, 1)])
 
     def last_row(self) -> tuple[int, int, int, int] | None:
-        """Id, run, number and checksum of the last journal row written: by it a commit of unknown outcome is read back."""
+        """Id, run, number and checksum of the last row written: by it a commit of unknown outcome is read back."""
         if not self._rows:
             return None
         run, event = self._rows[-1]

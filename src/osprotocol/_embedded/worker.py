@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context as Variables
@@ -17,6 +18,7 @@ from osprotocol._embedded import endings
 from osprotocol._embedded.attempt import Attempt
 from osprotocol._embedded.body import EmbeddedContext
 from osprotocol._embedded.driver import Stall
+from osprotocol._embedded.foreign import where
 from osprotocol._embedded.logs import RunLogs, executing_attempt
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.replay import read_journal
@@ -78,6 +80,7 @@ class Worker:
         self._executor: ThreadPoolExecutor | None = None
         self._claim_queued = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.abandoned: list[Any] = []
         self.on_evicted: Callable[[], None] = lambda: None
         self.call_in_turn: Callable[[str, int, str, Callable[[], Any]], None] = lambda *_: None
         self._ended: asyncio.Event = asyncio.Event()
@@ -266,6 +269,17 @@ class Worker:
             del self._lingering[attempt]
             self.free -= 1
 
+    def abandon(self, attempt: Attempt, coroutine: Any) -> None:
+        """Code that cannot be taken out of memory stays where it is, never resumed; its run goes on without it."""
+        self.abandoned.append(coroutine)
+        logging.getLogger("osprotocol").warning(
+            "run %s: workflow %s swallows the signal that takes it out of memory, at %s; catch Exception instead of "
+            "using a bare 'except:' or 'except BaseException:'",
+            attempt.id,
+            attempt.workflow.name,
+            where(coroutine),
+        )
+
     def lost(self, attempt: Attempt) -> None:
         """The store failed under the attempt: give the run back as soon as the store works again."""
         key = attempt.key
@@ -385,6 +399,7 @@ class Worker:
             value = function(*args)
             return await value if inspect.isawaitable(value) else value
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            logging.getLogger("osprotocol").warning("callback %s failed: %s: %s", name, type(error).__name__, error)
             told = encode({"callback": name, "error": type(error).__name__, "message": str(error)[:1_000]})
             self.put_quietly(lambda transaction: transaction.apply(key, c.Note("callback.error", told)))
             return default
@@ -419,15 +434,19 @@ class Worker:
         if self.backlog:
             self.claim_more()
 
-    async def stop(self, grace_s: float) -> None:
-        """Take no more work, let running steps finish for a while, park the rest. Nothing is cancelled."""
-        self.accepts = False
-        with contextlib.suppress(OSProtocolError):
-            await self.writer.drain()  # what was being claimed begins, and is given back below
+    def _stop_attempts(self) -> None:
         for attempt in list(self.attempts.values()):
             attempt.stopping = True
             if attempt.is_still:
                 attempt.park_now()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more work, let running steps finish for a while, park the rest. Nothing is cancelled."""
+        self.accepts = False
+        self._stop_attempts()
+        with contextlib.suppress(OSProtocolError):
+            await self.writer.drain()  # what was being claimed begins, and is given back
+        self._stop_attempts()
         if self.attempts:
             self._ended.clear()
             try:
