@@ -28,10 +28,10 @@ class Suspects:
         self._prime: int | None = None
 
     def room_by_query(self) -> dict[str, int]:
-        """How many runs of each of the two kinds may begin now."""
+        """How many runs of each of the two kinds may begin now; never both kinds side by side."""
         return {
-            "ready_suspects": self._at_once - len(self._on_probation),
-            "ready_prime_suspects": 1 if self._prime is None else 0,
+            "ready_suspects": self._at_once - len(self._on_probation) if self._prime is None else 0,
+            "ready_prime_suspects": 1 if self._prime is None and not self._on_probation else 0,
         }
 
     def begins(self, state: RunState) -> None:

@@ -179,7 +179,7 @@ class Worker:
         most_by_query = {**self._suspects.room_by_query(), "ready_runs": self.free}
         for query, most in most_by_query.items():
             room = min(most, self._room_in(transaction))
-            if room <= 0:
+            if room <= 0 or (query == "ready_prime_suspects" and found):
                 continue
             # Those that are ready longest, whatever their workflow: a busy workflow starves no other.
             rows = [row for name in list(known_workflows()) for row in transaction.rows(query, name, room)]
