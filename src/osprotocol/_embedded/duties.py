@@ -33,6 +33,7 @@ from osprotocol.workflow import known_workflows
 _DUE_AT_ONCE = 500
 _OTHERS_DUE_US = US_PER_S
 _TAKEOVER_S = 0.5
+_ALONE_S = 1.0
 _LIFE_SIGN_US = 2 * US_PER_S
 _POLL_S = 0.025
 _AWAKE_S = 2.0
@@ -130,6 +131,7 @@ class Membership:
         self._handle: asyncio.TimerHandle | None = None
         self._seen_at = 0
         self._names = ""
+        self._has_neighbours = True
         self._stopped = False
         worker.on_evicted = self._evicted
 
@@ -157,7 +159,8 @@ class Membership:
         if not self._stopped:
             if self._handle is not None:
                 self._handle.cancel()
-            self._handle = asyncio.get_running_loop().call_later(_TAKEOVER_S, self._look)
+            wait_s = _TAKEOVER_S if self._has_neighbours else _ALONE_S
+            self._handle = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def _look(self) -> None:
         self._worker.spawn(self._look_once())
@@ -189,7 +192,9 @@ class Membership:
     async def _bury_dead(self) -> None:
         for (key,) in self._store.rows("orphans"):
             await self._writer.execute(partial(bury, key=key, last_seen=0, status="dead"))
-        for key, worker_id, seen_at, _ in self._store.rows("living_workers"):
+        living = self._store.rows("living_workers")
+        self._has_neighbours = len(living) > 1
+        for key, worker_id, seen_at, _ in living:
             if key != self._worker.key and not locks.is_alive(self.folder, worker_id):
                 await self._writer.execute(partial(bury, key=key, last_seen=seen_at, status="dead"))
                 locks.remove(self.folder, worker_id)
