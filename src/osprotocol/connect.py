@@ -15,7 +15,7 @@ from osprotocol._clock import Clock
 from osprotocol._ids import Ids
 from osprotocol.client import Client
 from osprotocol.engine import Engine
-from osprotocol.errors import InvalidOptionError, NotSupportedError
+from osprotocol.errors import InvalidOptionError, NoClientError, NotSupportedError
 from osprotocol.protocol.run import RunOptions
 from osprotocol.workflow import Workflow
 
@@ -136,6 +136,12 @@ def run(workflow: Workflow[Any, O], input: Any = None, options: RunOptions | Non
             execution = await client.create_run(workflow, input, options).start()
             return await execution.result
 
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise NoClientError("osprotocol.run() blocks, and an event loop runs here already")
     if sys.platform not in ("linux", "darwin"):
         from osprotocol.errors import UnsupportedPlatformError
 

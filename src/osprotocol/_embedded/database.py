@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ MIGRATIONS: dict[int, str] = {}
 _APPLICATION_ID = 0x4F535052
 _LEAST_SQLITE = (3, 51, 3)
 _BUSY_MS = 10_000
+_LEAST_FREE_BYTES = 65_536
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "afpfs", "webdav", "ceph", "glusterfs", "lustre")
 _DURABILITIES = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
 
@@ -54,7 +56,7 @@ def translated(path: Path | str) -> Iterator[None]:
 def translate(error: apsw.Error, path: Path | str) -> StoreError:
     """The error of ours that an error of SQLite is."""
     detail = str(error)
-    if isinstance(error, apsw.FullError):
+    if isinstance(error, apsw.FullError) or (isinstance(error, apsw.IOError) and _is_full(Path(path))):
         return StorageFullError(str(path), detail)
     if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.AuthError):
         return ReadOnlyError(str(path), detail)
@@ -63,6 +65,14 @@ def translate(error: apsw.Error, path: Path | str) -> StoreError:
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return CorruptDatabaseError(str(path), detail)
     return StoreError(str(path), detail)
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk has no room: SQLite tells it as an I/O error where its shared memory does not fit."""
+    try:
+        return shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES
+    except OSError:
+        return False
 
 
 def check_platform() -> None:
