@@ -9,7 +9,7 @@ import pytest
 
 import osprotocol
 from osprotocol import Context, RunOptions, RunStatus, step, testing, workflow
-from osprotocol.errors import IdempotencyConflictError, NoClientError, StepFailedError
+from osprotocol.errors import EngineClosedError, IdempotencyConflictError, NoClientError, StepFailedError
 
 
 @step
@@ -103,6 +103,8 @@ async def test_a_run_paused_in_memory_goes_on_after_its_worker_died() -> None:
             again = await second.get(execution.id, both)
             await again.resume()
             assert await again.result == 3
+    with contextlib.suppress(EngineClosedError):
+        await first.close()
 
 
 @pytest.mark.filterwarnings("ignore:workflow:RuntimeWarning")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import inspect
 import logging
 from collections.abc import Callable
@@ -272,6 +273,8 @@ class Worker:
     def abandon(self, attempt: Attempt, coroutine: Any) -> None:
         """Code that cannot be taken out of memory stays where it is, never resumed; its run goes on without it."""
         self.abandoned.append(coroutine)
+        # Never freed, not even when the interpreter ends: that would close it, and so run the code that swallows all.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
         logging.getLogger("osprotocol").warning(
             "run %s: workflow %s swallows the signal that takes it out of memory, at %s; catch Exception instead of "
             "using a bare 'except:' or 'except BaseException:'",
