@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.terminal import COMMAND, PATIENCE_S, InBackground, environment, osp_process
+from tests.freezing import freeze
 
 
 def shown(folder: Path, run_id: str) -> Any:
@@ -104,7 +105,7 @@ def test_a_stopped_worker_is_evicted(folder: Path) -> None:
     run_id = detached(folder, "flow.py:long")
     with InBackground(folder, "worker", "flow.py:long") as hanging:
         wait_until(folder, run_id, lambda run: run["progress"]["current"] > 1)
-        hanging.signal(signal.SIGSTOP)
+        freeze(hanging.process.pid, folder / ".osp" / "runs.db")
         alive = [json.loads(line) for line in osp_process(folder, "workers", "--json").stdout.splitlines()]
         (worker,) = [one for one in alive if one["status"] == "alive"]
         said = osp_process(folder, "evict", worker["id"], "--json")

@@ -18,14 +18,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tests.freezing import freeze
+
 _ROOT = Path(__file__).parents[2]
 
 
 class Child:
     """A process of the nursery."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
+    def __init__(self, nursery: Nursery, pid: int, database: Path) -> None:
         self.pid = pid
+        self._database = database
         self._nursery = nursery
         self._ended: int | None = None
 
@@ -35,8 +38,8 @@ class Child:
         self.wait()
 
     def stop(self) -> None:
-        """Freeze it."""
-        self.signal(signal.SIGSTOP)
+        """Freeze it, between its commits."""
+        freeze(self.pid, self._database)
 
     def go_on(self) -> None:
         """Let it go on after `stop`."""
@@ -103,7 +106,8 @@ class Nursery:
 
     def fork(self, program: str, *arguments: object) -> Child:
         """A new process that runs the function of that name."""
-        child = Child(self, int(self.ask({"fork": program, "arguments": [str(one) for one in arguments]})))
+        pid = int(self.ask({"fork": program, "arguments": [str(one) for one in arguments]}))
+        child = Child(self, pid, Path(str(arguments[0])))
         self._children.append(child)
         return child
 
