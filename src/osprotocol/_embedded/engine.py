@@ -98,7 +98,7 @@ class EmbeddedEngine:
         self._membership: Membership | None = None
         self._watchdog: Watchdog | None = None
         self._remove_logging: Callable[[], None] = lambda: None
-        self._poll = Poll(self.store, self._is_interested, lambda: self.writer.is_settled, self._distribute_foreign)
+        self._poll = Poll(self.store, self._is_interested, lambda: self.writer.is_settled, self._distribute)
 
     async def begin(self, *, worker: bool, log_level: int) -> None:
         """Start working (or only listening)."""
@@ -119,22 +119,18 @@ class EmbeddedEngine:
         return bool(self._listeners) or bool(self._everything) or bool(self._options_by_run)
 
     def _on_group(self, group: Group) -> None:
-        if group.foreign or self.store.deletions != self._deletions:
-            self._distribute_foreign(group.foreign)
-        if group.changes:
-            self._distribute(group.changes)
-            self.hooks.on_changes(group.changes)
+        self._distribute(group.foreign)
+        self._distribute(group.changes)
         if group.claimed:
             self.worker.begin(group.claimed)
 
-    def _distribute_foreign(self, changes: dict[int, Change]) -> None:
+    def _distribute(self, changes: dict[int, Change]) -> None:
+        """Tell everybody here what was committed, by this process or by another."""
         if self.store.deletions != self._deletions:
             self._deletions = self.store.deletions
             self._tell_deleted()
-        self._distribute(changes)
-        self.hooks.on_changes(changes)
-
-    def _distribute(self, changes: dict[int, Change]) -> None:
+        if not changes:
+            return
         self.worker.on_changes(changes)
         for key, change in changes.items():
             if change.state.due_at is not None and self.worker.accepts:
@@ -144,6 +140,7 @@ class EmbeddedEngine:
                 self._tell(listeners, change)
         for waiting in self._everything:
             waiting.set()
+        self.hooks.on_changes(changes)
 
     def _tell_deleted(self) -> None:
         """Runs were deleted: those who watch one of them wait for nothing."""

@@ -50,7 +50,6 @@ class Replay:
         recorded: operations by position.
         order: positions of the completions, oldest first; `CANCEL` where a cancel was delivered.
         granted: answers to requests that were forgotten by a retry: given again to the same question.
-        log_lines: nothing of replayed code is logged again until the cursor has passed everything.
     """
 
     input: str | None = None

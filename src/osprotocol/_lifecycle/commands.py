@@ -48,11 +48,10 @@ class Claim(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An attempt adds to the journal. `progress` tells whether work was done, which clears the count of deaths."""
+    """An attempt adds to the journal: work was done, which clears the count of deaths."""
 
     epoch: int
     entries: tuple[Entry, ...]
-    progress: bool = True
 
 
 class SetProgress(NamedTuple):

@@ -208,8 +208,7 @@ def _record(state: RunState, command: c.Record, now: int) -> Decision:
     for entry in command.entries:
         number += 1
         events.append(_event(number, now, entry))
-    deaths = 0 if command.progress else state.deaths
-    return Decision(state._replace(event=number, deaths=deaths, updated_at=now), events)
+    return Decision(state._replace(event=number, deaths=0, updated_at=now), events)
 
 
 def _yield(change: Change, command: c.Yield) -> None:
