@@ -51,6 +51,14 @@ class Ids:
         """A random number from 0 up to, not including, 1."""
         return self.bits(53) / (1 << 53)
 
+    def secret(self) -> str:
+        """256 random bits as 52 characters: what only its holder may know."""
+        return _base32(self.bits(256), 52)
+
+    def token_id(self) -> str:
+        """The id of a token, which is no secret: 12 characters."""
+        return _base32(self.bits(60), 12)
+
     def run_id(self, now: int) -> str:
         """A new run id: 20 characters, the first nine the time in milliseconds."""
         return _base32(now // 1_000, _TIME_CHARACTERS) + _base32(self.bits(5 * _RANDOM_CHARACTERS), _RANDOM_CHARACTERS)

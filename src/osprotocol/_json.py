@@ -278,24 +278,55 @@ def arguments_digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def parse(data: bytes | str, what: str) -> Any:
-    """JSON text from outside, strictly: no NaN, bounded in size and depth.
+def parse(data: bytes | str, what: str, *, limit: int = _limits.PAYLOAD_BYTES) -> Any:
+    """JSON text from outside, strictly: no NaN, no key twice, bounded in size and depth.
 
     Raises:
         InvalidValueError: it is not JSON.
-        LimitExceededError: it is larger than PAYLOAD_BYTES.
+        LimitExceededError: it is larger than `limit`.
     """
     size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "surrogatepass"))
-    if size > _limits.PAYLOAD_BYTES:
-        raise LimitExceededError(what, size, "PAYLOAD_BYTES", _limits.PAYLOAD_BYTES)
+    if size > limit:
+        raise LimitExceededError(what, size, "PAYLOAD_BYTES", limit)
     try:
         value = from_json(data, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidValueError(what, (("$", f"is not JSON: {error}"),)) from None
-    problem = find_problem(value)
+    problem = find_problem(value) or _find_repeated(data)
     if problem is not None:
         raise InvalidValueError(what, (problem,))
     return value
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it is written."""
+
+
+def _find_repeated(data: bytes | str) -> tuple[str, str] | None:
+    """The first object of valid JSON that has a key twice, as (path, message): readers differ in which one counts."""
+    repeated = False
+
+    def look(pairs: list[tuple[str, Any]]) -> _Pairs:
+        nonlocal repeated
+        repeated = repeated or len({key for key, _ in pairs}) < len(pairs)
+        return _Pairs(pairs)
+
+    written = json.loads(data, object_pairs_hook=look, parse_int=len, parse_float=len)
+    return _path_to_repeated(written, "$") if repeated else None
+
+
+def _path_to_repeated(value: Any, path: str) -> tuple[str, str] | None:
+    known: set[str | int] = set()
+    children = value if isinstance(value, _Pairs) else enumerate(value) if isinstance(value, list) else ()
+    for name, child in children:
+        inner = f"{path}[{name}]" if isinstance(name, int) else f"{path}.{name}"
+        if name in known:
+            return inner, "is there twice"
+        known.add(name)
+        found = _path_to_repeated(child, inner)
+        if found is not None:
+            return found
+    return None
 
 
 def encode(value: Any) -> str:

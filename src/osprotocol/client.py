@@ -16,6 +16,7 @@ from osprotocol.execution import Execution
 from osprotocol.protocol.events import BulkResult, Event, Page, WorkerInfo, WorkflowInfo
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus
+from osprotocol.protocol.statistics import Statistics
 from osprotocol.workflow import Workflow, find_workflow, known_workflows
 
 I = TypeVar("I")  # noqa: E741
@@ -83,6 +84,11 @@ class Client:
     def capabilities(self) -> Mapping[str, bool]:
         """What the engine can do."""
         return self._engine.capabilities
+
+    @property
+    def person(self) -> str:
+        """Who acts when nothing else is said: the operating-system user, or over HTTP the signed-in person."""
+        return self._engine.person
 
     # ------------------------------------------------------------------- runs
 
@@ -241,8 +247,8 @@ class Client:
         await self._engine.backup(Path(target))
 
     def workflows(self) -> List[WorkflowInfo]:
-        """The workflows that this process knows."""
-        return [known_workflows()[name].info for name in sorted(known_workflows())]
+        """The workflows that can be started here: those of this process, or of the server."""
+        return self._engine.workflows()
 
     def workflow(self, name: str) -> Workflow[Any, Any]:
         """The workflow of that name in this process.
@@ -251,6 +257,10 @@ class Client:
             UnknownWorkflowError: there is none.
         """
         return find_workflow(name)
+
+    async def statistics(self) -> Statistics:
+        """Counts over all runs and requests; they may lag a few seconds behind."""
+        return await self._engine.statistics()
 
     async def workers(self) -> List[WorkerInfo]:
         """Processes that work, or worked, on these runs; newest first."""

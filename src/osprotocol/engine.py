@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import Context as Variables
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from osprotocol._lifecycle.commands import Command
-from osprotocol.protocol.events import Event, LogLine, Page, StepRecord, WorkerInfo
+from osprotocol.protocol.events import Event, LogLine, Page, StepRecord, WorkerInfo, WorkflowInfo
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus
+from osprotocol.protocol.statistics import Statistics
 from osprotocol.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """For whom a server acts: kept, in the same commit, with what it changes.
+
+    Attributes:
+        person: name of the signed-in person.
+        via: by what the person was known: ``session``, ``token ID``.
+        reply_key: scope and key of an ``Idempotency-Key``; a second change under it is refused.
+        reply_digest: of the request that the key came with.
+    """
+
+    person: str
+    via: str
+    reply_key: str | None = None
+    reply_digest: str = ""
+
+
+def operating_system_user() -> str:
+    """The name under which people act in a process of one's own when nothing else is said."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+acting: ContextVar[Acting | None] = ContextVar("osprotocol_acting", default=None)
+"""Set by a server around what it does for somebody; None in a process of one's own."""
+
+
+def for_nobody() -> Variables:
+    """A copy of the context here in which nobody acts: runs go on by themselves, whoever's request woke them."""
+    variables = copy_context()
+    variables.run(acting.set, None)
+    return variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +126,15 @@ Listener = Callable[[Update | None], None]
 
 
 class Engine(Protocol):
-    """A system that keeps and executes runs. Two exist: embedded on SQLite, distributed on Restate."""
+    """A system that keeps and executes runs: embedded on SQLite, or over HTTP on a server."""
 
     name: str
     capabilities: Mapping[str, bool]
+    person: str
+    """Who acts when nothing else is said: the operating-system user, or over HTTP the signed-in person."""
+
+    def workflows(self) -> list[WorkflowInfo]:
+        """The workflows that can be started here, by name."""
 
     async def start(
         self,
@@ -132,6 +177,9 @@ class Engine(Protocol):
     def events(self, run_id: str | None, after: int) -> AsyncIterator[Event]:
         """Events above a number of one run, or above a cursor of all; goes on live."""
 
+    async def read_events(self, run_id: str | None, after: int, limit: int) -> list[Event]:
+        """What there is now of `events`, at most `limit`; a negative `limit` gives the newest ones."""
+
     def watch(self, run_id: str, listener: Listener) -> Callable[[], None]:
         """Call for each update of a run while the listener's object lives; gives what ends it."""
 
@@ -146,6 +194,12 @@ class Engine(Protocol):
 
     async def backup(self, target: Path) -> None:
         """Copy everything while work goes on."""
+
+    async def statistics(self) -> Statistics:
+        """Counts over all runs and requests."""
+
+    async def problems(self) -> list[str]:
+        """Why nothing can be accepted at the moment; empty when all is well."""
 
     async def workers(self) -> list[WorkerInfo]:
         """Processes that work or worked here, newest first."""

@@ -7,6 +7,7 @@
     │   ├── WorkflowDefinitionError, DuplicateWorkflowError, UnknownWorkflowError
     │   ├── NoClientError, WrongLoopError, WrongTaskError, ForeignAwaitError
     │   ├── InvalidNameError, InvalidValueError, InvalidOptionError, LimitExceededError
+    │   ├── NotSignedInError, NotPermittedError, TooManyRequestsError, DuplicateRequestError
     │   └── NotSupportedError
     ├── RunError                   about one run; always has its `run_id`
     │   ├── RunNotFoundError, AmbiguousRunIdError, InvalidTransitionError, IdempotencyConflictError
@@ -18,7 +19,7 @@
     │       └── NotAnApproverError, VoteConflictError, InvalidAnswerError
     ├── EngineError                the ground under us
     │   ├── EngineClosedError, ForkedProcessError, WorkerNotFoundError
-    │   ├── UnsupportedPlatformError, UnsupportedFilesystemError
+    │   ├── UnreachableError, UnsupportedPlatformError, UnsupportedFilesystemError
     │   └── StoreError, StorageFullError, ReadOnlyError, CorruptDatabaseError, SchemaTooNewError
     └── TerminalError              raised by workflow code: ends the run, no retry
 
@@ -132,10 +133,7 @@ class WrongLoopError(UsageError):
     code = "wrong-loop"
 
     def __str__(self) -> str:
-        return (
-            "this client belongs to another event loop; use it on the loop it was connected on, "
-            "for example with asyncio.run_coroutine_threadsafe(...)"
-        )
+        return "this client belongs to another event loop; use it there, as with asyncio.run_coroutine_threadsafe(...)"
 
 
 class WrongTaskError(UsageError):
@@ -229,6 +227,63 @@ class LimitExceededError(UsageError):
         return f"{self.what}: {self.size} is over the limit {self.limit_name} = {self.limit}"
 
 
+class NotSignedInError(UsageError):
+    """The server does not know who is asking."""
+
+    code = "not-signed-in"
+    http_status = 401
+
+    def __init__(self, problem: str = "no token or session was sent") -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"not signed in: {self.problem}; set OSP_TOKEN to a token made by 'osp token create', or sign in again"
+
+
+class NotPermittedError(UsageError):
+    """The person who asks may not do that."""
+
+    code = "not-permitted"
+    http_status = 403
+
+    def __init__(self, person: str, operation: str, advice: str = "") -> None:
+        super().__init__(person, operation, advice)
+        self.person, self.operation, self.advice = person, operation, advice
+
+    def __str__(self) -> str:
+        return f"{self.person} may not {self.operation}" + (f"; {self.advice}" if self.advice else "")
+
+
+class TooManyRequestsError(UsageError):
+    """Asked too often in too short a time."""
+
+    code = "too-many-requests"
+    http_status = 429
+    retryable = True
+
+    def __init__(self, what: str, retry_after_s: int) -> None:
+        super().__init__(what, retry_after_s)
+        self.what, self.retry_after_s = what, retry_after_s
+
+    def __str__(self) -> str:
+        return f"too many {self.what}; try again in {self.retry_after_s} s"
+
+
+class DuplicateRequestError(UsageError):
+    """The Idempotency-Key was used before, with another request or with one that is still under way."""
+
+    code = "duplicate-request"
+    http_status = 409
+
+    def __init__(self, key: str, problem: str = "was used before") -> None:
+        super().__init__(key, problem)
+        self.key, self.problem = key, problem
+
+    def __str__(self) -> str:
+        return f"Idempotency-Key {self.key!r} {self.problem}; use another key for another request"
+
+
 class NotSupportedError(UsageError):
     """This engine cannot do that."""
 
@@ -240,9 +295,8 @@ class NotSupportedError(UsageError):
         self.operation, self.engine, self.advice = operation, engine, advice
 
     def __str__(self) -> str:
-        return f"{self.operation} is not supported by the {self.engine} engine" + (
-            f"; {self.advice}" if self.advice else ""
-        )
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{self.operation} is not supported by the {self.engine} engine{advice}"
 
 
 # -------------------------------------------------------------------- RunError
@@ -273,7 +327,6 @@ class AmbiguousRunIdError(RunError):
     """Several runs begin with the shortened id."""
 
     code = "ambiguous-run-id"
-    http_status = 409
 
     def __init__(self, run_id: str, matches: tuple[str, ...]) -> None:
         super().__init__(run_id, matches)
@@ -293,9 +346,8 @@ class InvalidTransitionError(RunError):
         self.command, self.status, self.advice = command, status, advice
 
     def __str__(self) -> str:
-        return f"run {self.run_id}: cannot {self.command}, it is {self.status}" + (
-            f"; {self.advice}" if self.advice else ""
-        )
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"run {self.run_id}: cannot {self.command}, it is {self.status}{advice}"
 
 
 class IdempotencyConflictError(RunError):
@@ -377,6 +429,7 @@ class StepTimedOutError(RunError, TimeoutError):
 
     def __init__(self, run_id: str, step: str, timeout_ms: int) -> None:
         super().__init__(run_id, step, timeout_ms)
+        self.args = (run_id, step, timeout_ms)  # Python's own TimeoutError takes a third one for a file name
         self.step, self.timeout_ms = step, timeout_ms
 
     def __str__(self) -> str:
@@ -497,10 +550,8 @@ class AmbiguousRequestError(RequestError):
         self.kind, self.open_ids = kind, open_ids
 
     def __str__(self) -> str:
-        return (
-            f"run {self.run_id} has {len(self.open_ids)} open requests of kind {self.kind}: "
-            f"{', '.join(self.open_ids)}; name one with request_id"
-        )
+        named = f"{len(self.open_ids)} open requests of kind {self.kind}: {', '.join(self.open_ids)}"
+        return f"run {self.run_id} has {named}; name one with request_id"
 
 
 class RequestClosedError(RequestError):
@@ -568,9 +619,8 @@ class InvalidAnswerError(RequestError):
         self.problems = problems
 
     def __str__(self) -> str:
-        return f"request {self.request_id}: the answer does not fit: " + "; ".join(
-            f"{path}: {message}" for path, message in self.problems
-        )
+        told = "; ".join(f"{path}: {message}" for path, message in self.problems)
+        return f"request {self.request_id}: the answer does not fit: {told}"
 
 
 # ----------------------------------------------------------------- EngineError
@@ -618,6 +668,16 @@ class ForkedProcessError(EngineError):
         return "this process was forked from the one that connected; call connect() again in the child process"
 
 
+class UnreachableError(EngineError):
+    """The server does not answer. Whether it did what it was asked last is not known."""
+
+    code = "unreachable"
+    retryable = True
+
+    def __str__(self) -> str:
+        return f"{self.where}: cannot be reached ({self.detail}); is 'osp serve' running there?"
+
+
 class UnsupportedPlatformError(EngineError):
     """The embedded engine runs on Linux and macOS."""
 
@@ -633,10 +693,7 @@ class UnsupportedFilesystemError(EngineError):
     code = "unsupported-filesystem"
 
     def __str__(self) -> str:
-        return (
-            f"{self.where}: is on a {self.detail} file system, where SQLite's locks cannot be trusted; "
-            f"put the database on a local disk"
-        )
+        return f"{self.where}: locks of a {self.detail} file system cannot be trusted; put the database on a local disk"
 
 
 class StoreError(EngineError):
@@ -672,9 +729,7 @@ class CorruptDatabaseError(StoreError):
     retryable = False
 
     def __str__(self) -> str:
-        return (
-            f"{self.where}: is not a usable osprotocol database ({self.detail}); restore a backup made by 'osp backup'"
-        )
+        return f"{self.where}: no usable osprotocol database ({self.detail}); restore a backup made by 'osp backup'"
 
 
 class SchemaTooNewError(EngineError):
@@ -688,7 +743,5 @@ class SchemaTooNewError(EngineError):
         self.found, self.known = found, known
 
     def __str__(self) -> str:
-        return (
-            f"{self.where}: has schema version {self.found}, this osprotocol knows versions up to {self.known}; "
-            f"upgrade osprotocol"
-        )
+        known = f"this osprotocol knows versions up to {self.known}"
+        return f"{self.where}: has schema version {self.found}, {known}; upgrade osprotocol"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import AsyncIterator, Generator
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -39,14 +38,6 @@ O = TypeVar("O")  # noqa: E741 - the output
 
 _JUDGED_S = _limits.BEFORE_CANCEL_MS / 1_000 + 1
 _FINAL_EVENTS = ("run.cancelling", "run.cancelled", "run.cancel-vetoed", "run.completed", "run.failed")
-
-
-def operating_system_user() -> str:
-    """The name under which people act when nothing else is said."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 class _Result(Generic[O]):
@@ -237,7 +228,7 @@ class Execution(Generic[O]):
         Raises:
             InvalidTransitionError: it is paused already, is being cancelled, or is final.
         """
-        await self._execute(c.Pause(by or operating_system_user(), check_text(reason, "reason")))
+        await self._execute(c.Pause(by or self._engine.person, check_text(reason, "reason")))
 
     async def resume(self, *, by: str | None = None) -> None:
         """Let a paused run go on; answers no request.
@@ -245,7 +236,7 @@ class Execution(Generic[O]):
         Raises:
             InvalidTransitionError: it is not paused.
         """
-        await self._execute(c.Resume(by or operating_system_user()))
+        await self._execute(c.Resume(by or self._engine.person))
 
     async def cancel(
         self, reason: str | None = None, *, by: str | None = None, graceful: bool | None = None
@@ -266,7 +257,7 @@ class Execution(Generic[O]):
         queue: asyncio.Queue[Update] = asyncio.Queue()
         self._interested.append(queue)
         try:
-            command = c.Cancel(by or operating_system_user(), check_text(reason, "reason"), graceful)
+            command = c.Cancel(by or self._engine.person, check_text(reason, "reason"), graceful)
             reply = await self._execute(command)
             while reply == "asked":
                 try:
@@ -341,7 +332,7 @@ class Execution(Generic[O]):
     async def _vote(
         self, approved: bool, reason: str | None, request_id: str | None, by: str | None, seen: str | None
     ) -> Request:
-        person = operating_system_user() if by is None else by
+        person = self._engine.person if by is None else by
         vote = c.Vote(person, approved, request_id, check_text(reason, "reason"), seen)
         answered: Request = await self._execute(vote)
         return answered
@@ -361,7 +352,7 @@ class Execution(Generic[O]):
         except (ValueError, TypeError) as error:
             raise InvalidAnswerError(self.id, request_id or "", (("$", f"has no JSON form: {error}"),)) from None
         parse(text, "answer")
-        person = operating_system_user() if by is None else by
+        person = self._engine.person if by is None else by
         answered: Request = await self._execute(c.Respond(person, text, request_id, seen))
         return answered
 
@@ -427,10 +418,11 @@ class Execution(Generic[O]):
         try:
             asked: Request = await self._execute(command)
             while True:
+                has_ended = self.status.is_final  # before the request is read, which may be decided on the way
                 found = await self._engine.find_request(asked.id)
                 if found.status not in ("open", "cancelled"):
                     return found
-                if found.status == "cancelled" or self.status.is_final:
+                if found.status == "cancelled" or has_ended:
                     raise InvalidTransitionError(self.id, "wait at its gate", self.status.value)
                 await queue.get()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from osprotocol._embedded import database
 from osprotocol._embedded.queries import QUERIES, read_sql
-from osprotocol._embedded.transaction import Transaction
+from osprotocol._embedded.transaction import Transaction, checksum
+from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.state import REQUEST_COLUMNS, RUN_COLUMNS
 from osprotocol.errors import SchemaTooNewError, StoreError
 from tests.lifecycle.situations import SITUATIONS
@@ -24,6 +26,19 @@ ALLOWED_SCANS = {
     "all_workers": "a table of processes, with a limit",
     "forget_workers": "a table of processes, at each join",
     "prunable": "retention, asked for by a person",
+    "newest_audit": "from the end, with a limit",
+    "newest_events": "from the end, with a limit",
+    "newest_waits": "from the end, with a limit; where nobody was ever asked anything the table is empty",
+    "count_runs": "counting everything, in a thread and for at most one part in twenty of the time",
+    "count_failed": "counting everything, in a thread and for at most one part in twenty of the time",
+    "count_requests": "only the index of the open ones",
+    "whole_audit": "verifying all of it, in a thread",
+    "all_users": "people of one server",
+    "all_tokens": "tokens of one server",
+    "close_sessions": "sessions that have not expired",
+    "forget_sessions": "sessions that have not expired, at each sign-in",
+    "close_links": "links that have not expired",
+    "forget_links": "links that have not expired, at each new link",
 }
 # Tables of a fixed, small size in a plan: constants and the recursive family itself.
 SMALL = {"CONSTANT", "f", "family"}
@@ -40,9 +55,14 @@ def fresh(path: Path) -> apsw.Connection:
     return connection
 
 
-def plan(query: str) -> list[str]:
+def in_memory() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
-    connection.execute(read_sql("schema.sql"))
+    connection.execute(read_sql("schema.sql") + read_sql("books.sql"))
+    return connection
+
+
+def plan(query: str) -> list[str]:
+    connection = in_memory()
     numbered = [int(number) for number in re.findall(r"\?(\d)", query)]
     arguments = [None] * (max(numbered) if numbered else query.count("?"))
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", arguments)]
@@ -72,8 +92,7 @@ def test_every_query_is_used() -> None:
 
 def test_the_columns_are_the_fields_of_the_state() -> None:
     """Rows and state are the same by name and order."""
-    connection = apsw.Connection(":memory:")
-    connection.execute(read_sql("schema.sql"))
+    connection = in_memory()
     for table, columns in (("runs", RUN_COLUMNS), ("requests", REQUEST_COLUMNS)):
         stored = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
         assert stored == set(columns)
@@ -81,11 +100,10 @@ def test_the_columns_are_the_fields_of_the_state() -> None:
 
 def test_every_table_is_strict() -> None:
     """A text in a column of numbers is refused."""
-    connection = apsw.Connection(":memory:")
-    connection.execute(read_sql("schema.sql"))
-    assert {
-        row[1]: row[5] for row in connection.execute("PRAGMA table_list") if not row[1].startswith("sqlite_")
-    } == dict.fromkeys(("runs", "journal", "requests", "logs", "hooks", "workers"), 1)
+    tables = [row for row in in_memory().execute("PRAGMA table_list") if not row[1].startswith("sqlite_")]
+    runs = ("runs", "journal", "requests", "logs", "hooks", "workers")
+    books = ("users", "tokens", "sessions", "links", "replies", "audit", "settings")
+    assert {row[1]: row[5] for row in tables} == dict.fromkeys((*runs, *books), 1)
 
 
 def test_a_migrated_schema_is_the_fresh_schema(tmp_path: Path) -> None:
@@ -95,39 +113,98 @@ def test_a_migrated_schema_is_the_fresh_schema(tmp_path: Path) -> None:
     for version in range(1, database.SCHEMA_VERSION):
         path = tmp_path / f"{version}.db"
         connection = apsw.Connection(str(path))
-        connection.execute(Path(__file__).with_name(f"schema-{version}.sql").read_text(encoding="utf-8"))
+        kept = Path(__file__).with_name(f"schema-{version}.sql")
+        connection.execute(kept.read_text(encoding="utf-8"))
         connection.execute(f"PRAGMA application_id = {0x4F535052}; PRAGMA user_version = {version}")
         database.migrate(connection, path)
         assert schema_of(connection) == expected
 
 
+def version_1(path: Path) -> apsw.Connection:
+    """A database as version 1 made it."""
+    connection = apsw.Connection(str(path))
+    connection.execute(Path(__file__).with_name("schema-1.sql").read_text(encoding="utf-8"))
+    connection.execute(f"PRAGMA application_id = {0x4F535052}; PRAGMA user_version = 1")
+    return connection
+
+
+def test_a_file_of_version_1_goes_on_with_its_runs(tmp_path: Path) -> None:
+    """They are there as they were, can be changed, and what people do is written down from now on."""
+    path = tmp_path / "runs.db"
+    old = version_1(path)
+    story = SITUATIONS["asks an approval"]()
+    old.execute(QUERIES["insert_run"], story.state._replace(owner=None, executing=False, ready_at=None)[:-1])
+    for number, event in enumerate(story.events, 1):
+        old.execute(QUERIES["append"], (number, 1, *event, checksum(1, event)))
+    for request in story.requests.values():
+        old.execute(QUERIES["put_request"], tuple(request))
+    old.close()
+    for _ in range(2):
+        store = open_store(path)
+        before = store.load(1)
+        assert before is not None
+        assert before.requests == story.state.requests
+        store.close()
+    store = open_store(path)
+    group = commit(store, lambda transaction: transaction.apply(1, c.Vote("ann", True)))
+    assert group.operations[0].error is None
+    after = store.load(1)
+    assert after is not None
+    assert after.open_requests == 0
+    assert [row[2] for row in store.rows("whole_audit")] == ["ann"]
+    assert store.rows("PRAGMA user_version") == [(database.SCHEMA_VERSION,)]
+    store.close()
+
+
+def test_two_that_open_a_file_of_version_1_at_once_both_succeed(tmp_path: Path) -> None:
+    """One migrates, the other waits for it and finds it done."""
+    path = tmp_path / "runs.db"
+    version_1(path).close()
+    outcomes: list[object] = []
+
+    def migrate() -> None:
+        try:
+            open_store(path).close()
+            outcomes.append("open")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == ["open"] * 4
+
+
 def test_a_migration_runs_once_and_keeps_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next version's SQL is applied on the next opening."""
-    path = tmp_path / "runs.db"
+    path, following = tmp_path / "runs.db", database.SCHEMA_VERSION + 1
     store = open_store(path)
     commit(store, starting("run1"))
     store.close()
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 2)
-    monkeypatch.setitem(database.MIGRATIONS, 2, "ALTER TABLE workers ADD COLUMN note TEXT")
+    monkeypatch.setattr(database, "SCHEMA_VERSION", following)
+    monkeypatch.setitem(database.MIGRATIONS, following, "ALTER TABLE workers ADD COLUMN note TEXT")
     for _ in range(2):
         connection = database.open_connection(path, "off")
         database.migrate(connection, path)
-        assert connection.execute("PRAGMA user_version").get == 2
+        assert connection.execute("PRAGMA user_version").get == following
         assert connection.execute("SELECT count(*) FROM runs").get == 1
         connection.close()
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is one transaction."""
-    path = tmp_path / "runs.db"
+    path, now = tmp_path / "runs.db", database.SCHEMA_VERSION
     connection = fresh(path)
     before = schema_of(connection)
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 2)
-    monkeypatch.setitem(database.MIGRATIONS, 2, "ALTER TABLE workers ADD COLUMN note TEXT; SELECT nothing FROM nowhere")
+    monkeypatch.setattr(database, "SCHEMA_VERSION", now + 1)
+    broken = "ALTER TABLE workers ADD COLUMN note TEXT; SELECT nothing FROM nowhere"
+    monkeypatch.setitem(database.MIGRATIONS, now + 1, broken)
     with pytest.raises(StoreError):
         database.migrate(connection, path)
     assert schema_of(connection) == before
-    assert connection.execute("PRAGMA user_version").get == 1
+    assert connection.execute("PRAGMA user_version").get == now
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
@@ -136,7 +213,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection = fresh(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(SchemaTooNewError, match=r"version 99.*up to 1; upgrade") as caught:
+    with pytest.raises(SchemaTooNewError, match=r"version 99.*up to 2; upgrade") as caught:
         open_store(path)
     assert (caught.value.found, caught.value.known) == (99, database.SCHEMA_VERSION)
 

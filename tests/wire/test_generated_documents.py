@@ -21,7 +21,7 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["lifecycle.md", "errors.md"])
+@pytest.mark.parametrize("name", ["lifecycle.md", "errors.md", "http-api.md"])
 def test_a_document_is_current(generate: ModuleType, name: str) -> None:
     """Run `python docs/generate.py` when this fails."""
     assert DOCS / name in generate.documents()

@@ -24,8 +24,8 @@ from osprotocol.errors import (
     UnsupportedPlatformError,
 )
 
-SCHEMA_VERSION = 1
-MIGRATIONS: dict[int, str] = {}
+SCHEMA_VERSION = 2
+MIGRATIONS = {2: read_sql("books.sql")}
 """SQL that takes a database from the version before to the version that is the key."""
 
 _APPLICATION_ID = 0x4F535052
@@ -123,7 +123,7 @@ def prepare_folder(path: Path) -> None:
     """Make the folder (0700) and the file (0600) if they are not there; other people's folders keep their mode."""
     try:
         if not path.parent.exists():
-            path.parent.mkdir(parents=True, mode=0o700)
+            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)  # another process may be as quick
             if path.parent.name == ".osp":
                 path.parent.chmod(0o700)
                 (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -186,7 +186,7 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
             if _application(connection) != _APPLICATION_ID and tables:
                 raise CorruptDatabaseError(str(path), "it is another program's database")
             if version == 0:
-                connection.execute(read_sql("schema.sql"))
+                connection.execute(read_sql("schema.sql"))  # version 1; the migrations below bring it up to date
             for number in range(max(version, 1) + 1, SCHEMA_VERSION + 1):
                 connection.execute(MIGRATIONS[number])
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}")

@@ -9,7 +9,9 @@ from typing import Literal
 
 import apsw
 
+from osprotocol._embedded.audit import first_break
 from osprotocol._embedded.database import SCHEMA_VERSION, check_filesystem, check_platform, filesystem_of
+from osprotocol._embedded.queries import QUERIES
 from osprotocol.errors import EngineError
 
 Level = Literal["good", "note", "bad"]
@@ -74,15 +76,28 @@ def _inside(path: Path) -> Iterator[Finding]:
             yield Finding(
                 "schema", "bad", f"schema version {version}, this osprotocol knows up to {SCHEMA_VERSION}: upgrade"
             )
+        elif version < SCHEMA_VERSION:
+            yield Finding("schema", "note", f"schema version {version}; the next start brings it to {SCHEMA_VERSION}")
         else:
-            later = "" if version == SCHEMA_VERSION else f"; the next start brings it to {SCHEMA_VERSION}"
-            yield Finding("schema", "good", f"schema version {version}{later}")
+            yield Finding("schema", "good", f"schema version {version}")
         problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
         if problems == ["ok"]:
             yield Finding("integrity", "good", "quick_check found nothing wrong")
+            if version == SCHEMA_VERSION:
+                yield _chain(connection)
         else:
             yield Finding("integrity", "bad", f"{'; '.join(problems)}; restore a backup made by 'osp backup'")
     except apsw.Error as error:
         yield Finding("integrity", "bad", f"it cannot be read: {error}; restore a backup made by 'osp backup'")
     finally:
         connection.close()
+
+
+def _chain(connection: apsw.Connection) -> Finding:
+    connection.execute("BEGIN")
+    newest = connection.execute(QUERIES["newest_audit"], (1,)).fetchone()
+    broken = first_break(connection.execute(QUERIES["whole_audit"]))
+    connection.execute("COMMIT")
+    if broken is not None:
+        return Finding("audit", "bad", f"record {broken} of the audit log is not as it was written")
+    return Finding("audit", "good", f"{newest[0] if newest else 0} records, all as they were written")

@@ -13,6 +13,7 @@ from typing import Any
 from osprotocol import _limits
 from osprotocol._clock import Clock, SystemClock, from_datetime, to_datetime
 from osprotocol._embedded import listing, upkeep
+from osprotocol._embedded.counting import Counting
 from osprotocol._embedded.duties import DueTimers, Membership, Poll, Watchdog, bury
 from osprotocol._embedded.hooks import Hooks, refuse_functions
 from osprotocol._embedded.logs import RunLogs, install
@@ -26,7 +27,7 @@ from osprotocol._json import decode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.snapshot import request_of
 from osprotocol._lifecycle.state import RequestState, RunState
-from osprotocol.engine import Filter, Listener, RequestFilter, Update
+from osprotocol.engine import Filter, Listener, RequestFilter, Update, acting, operating_system_user
 from osprotocol.errors import (
     AmbiguousRunIdError,
     EngineClosedError,
@@ -34,12 +35,14 @@ from osprotocol.errors import (
     InvalidOptionError,
     RequestNotFoundError,
     RunNotFoundError,
+    StoreError,
     WorkerNotFoundError,
 )
-from osprotocol.protocol.events import Event, LogLine, Page, StepRecord, WorkerInfo
+from osprotocol.protocol.events import Event, LogLine, Page, StepRecord, WorkerInfo, WorkflowInfo
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus
-from osprotocol.workflow import Workflow, find_workflow
+from osprotocol.protocol.statistics import Statistics
+from osprotocol.workflow import Workflow, find_workflow, known_workflows
 
 _EVENTS_AT_ONCE = 500
 _KEYS = 1_000
@@ -73,6 +76,7 @@ class EmbeddedEngine:
             raise InvalidOptionError("concurrency", f"must be at least 1, not {concurrency}")
         self.clock: Clock = clock or SystemClock()
         self.ids = ids or Ids()
+        self.person = operating_system_user()
         self._closed = False
         self._options_by_run: dict[str, RunOptions] = {}
         self._listeners: dict[int, list[weakref.WeakMethod[Any]]] = {}
@@ -92,6 +96,7 @@ class EmbeddedEngine:
             linger_s=linger_ms / 1_000,
             options_by_run=self._options_by_run,
         )
+        self._counting = Counting(path, self.clock)
         self.hooks = Hooks(self.worker, self._options_by_run)
         self.worker.call_in_turn = self.hooks.call_in_turn
         self.timers = DueTimers(self.worker, self.writer, self.clock)
@@ -222,7 +227,7 @@ class EmbeddedEngine:
         defined = find_workflow(workflow) if isinstance(workflow, str) else workflow
         if self._membership is None:
             refuse_functions(options)
-        start = self.worker.start_command(defined, data, options)
+        start, who = self.worker.start_command(defined, data, options), acting.get()
         if start.idempotency_key is not None:
             start = start._replace(id=derived_id(defined.name, start.idempotency_key))
 
@@ -236,7 +241,7 @@ class EmbeddedEngine:
                     if known.input_digest != start.input_digest:
                         raise IdempotencyConflictError(start.id, start.workflow, start.idempotency_key)
                     return Change(known, [])
-            decision = transaction.apply(None, start._replace(key=transaction.next_run_key()))
+            decision = transaction.apply(None, start._replace(key=transaction.next_run_key()), None, who)
             # Before the commit, which the first callback follows, and only for a run that is really new.
             self.worker.remember_options(start.id, options)
             return Change(decision.state, decision.events)
@@ -258,16 +263,16 @@ class EmbeddedEngine:
         self, run_id: str, kind: str, after_step: str | None, listener: Listener | None = None
     ) -> Update:
         key = self._find(run_id).key
-        new_id = self.ids.run_id(self.clock.now())
+        new_id, who = self.ids.run_id(self.clock.now()), acting.get()
 
         def accept(transaction: Transaction) -> Change:
-            return upkeep.take_over(transaction, key, kind, after_step, new_id)
+            return upkeep.take_over(transaction, key, kind, after_step, new_id, who)
 
         return await self._commit(accept, listener, human=True)
 
     async def execute(self, run_id: str, command: c.Command) -> Update:
         key = self._key_of(run_id)
-        request_id = getattr(command, "request_id", None)
+        request_id, who = getattr(command, "request_id", None), acting.get()
         refused: list[Exception] = []
 
         def do(transaction: Transaction) -> tuple[RunState, Any]:
@@ -277,7 +282,7 @@ class EmbeddedEngine:
             if not transaction.state(key).id.startswith(run_id):
                 raise RunNotFoundError(run_id)  # deleted by somebody, and its row used again
             try:
-                decision = transaction.apply(key, asked, request_id)
+                decision = transaction.apply(key, asked, request_id, who)
             except RequestNotFoundError:
                 if isinstance(command, c.Vote | c.Respond) and request_id is None:
                     upkeep.tell_winner(transaction, key, command)
@@ -370,11 +375,27 @@ class EmbeddedEngine:
         finally:
             self._everything.discard(waiting)
 
-    def _events_after(self, key: int | None, after: int, ids: dict[int, str]) -> list[Event]:
+    async def read_events(self, run_id: str | None, after: int, limit: int) -> list[Event]:
+        key = None if run_id is None else self._find(run_id).key
+        self._check_open()
+        if limit >= 0:
+            return self._events_after(key, after, {}, limit)
         if key is None:
-            rows = self.store.rows("events_since", (after, _EVENTS_AT_ONCE))
+            rows = self.store.rows("newest_events", (-limit,))
         else:
-            rows = [row[:-1] for row in self.store.rows("events_of_run", (key, after, _EVENTS_AT_ONCE))]
+            rows = self.store.rows("newest_events_of_run", (key, -limit))
+        return self._wire_events(rows[::-1], {})
+
+    def _events_after(
+        self, key: int | None, after: int, ids: dict[int, str], limit: int = _EVENTS_AT_ONCE
+    ) -> list[Event]:
+        if key is None:
+            rows = self.store.rows("events_since", (after, limit))
+        else:
+            rows = [row[:-1] for row in self.store.rows("events_of_run", (key, after, limit))]
+        return self._wire_events(rows, ids)
+
+    def _wire_events(self, rows: list[tuple[Any, ...]], ids: dict[int, str]) -> list[Event]:
         found = []
         for cursor, run, *columns in rows:
             if run not in ids:
@@ -389,19 +410,21 @@ class EmbeddedEngine:
     # ------------------------------------------------------------------- upkeep
 
     async def delete(self, run_id: str) -> None:
-        key = self._find(run_id).key
+        run, who = self._find(run_id), acting.get()
         self.run_logs.flush()
-        await self.writer.execute(lambda transaction: upkeep.delete(transaction, key))
+        await self.writer.execute(lambda transaction: upkeep.delete(transaction, run.key, run.id, who))
         self._tell_deleted()
 
     async def prune(self, older_than: datetime | timedelta) -> int:
         self._check_open()
         if isinstance(older_than, timedelta):
             older_than = to_datetime(self.clock.now()) - older_than
-        before, removed = from_datetime(older_than), 0
+        before, removed, who = from_datetime(older_than), 0, acting.get()
+        if who is not None:
+            who = dataclasses.replace(who, reply_key=None)  # several commits, each for itself
         self.run_logs.flush()
         while True:
-            count = await self.writer.execute(lambda transaction: upkeep.prune(transaction, before))
+            count = await self.writer.execute(lambda transaction: upkeep.prune(transaction, before, who))
             removed += count
             if not count:
                 self._tell_deleted()
@@ -410,6 +433,21 @@ class EmbeddedEngine:
     async def backup(self, target: Path) -> None:
         self._check_open()
         await asyncio.to_thread(upkeep.backup, self.store.path, target)
+
+    def workflows(self) -> list[WorkflowInfo]:
+        return [known_workflows()[name].info for name in sorted(known_workflows())]
+
+    async def statistics(self) -> Statistics:
+        self._check_open()
+        return await self._counting.statistics()
+
+    async def problems(self) -> list[str]:
+        self._check_open()
+        try:
+            await self.writer.execute(upkeep.touch)
+        except StoreError as error:
+            return [str(error)]
+        return []
 
     async def workers(self) -> list[WorkerInfo]:
         self._check_open()
@@ -434,7 +472,15 @@ class EmbeddedEngine:
         if not rows:
             raise WorkerNotFoundError(worker_id)
         key, _, seen_at = rows[0]
-        return await self.writer.execute(lambda transaction: bury(transaction, key, seen_at, "evicted"))
+        who = acting.get()
+
+        def take_away(transaction: Transaction) -> int:
+            transaction.check_reply(who)
+            count = bury(transaction, key, seen_at, "evicted")
+            transaction.note("worker.evict", who, None, {"worker": rows[0][1], "runs": count}, by=self.person)
+            return count
+
+        return await self.writer.execute(take_away)
 
     async def close(self) -> None:
         if self._closed:

@@ -13,6 +13,7 @@ from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.transaction import Change, Transaction
 from osprotocol._json import decode
 from osprotocol._lifecycle.state import Event, RunState
+from osprotocol.engine import for_nobody
 from osprotocol.errors import InvalidOptionError, OSProtocolError, RunFailedError, RunTimedOutError
 from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.workflow import Workflow, known_workflows
@@ -64,7 +65,8 @@ class Hooks:
     def _put(self, run_id: str, call: Callable[[], Awaitable[Any]]) -> None:
         self._queues.setdefault(run_id, deque()).append(call)
         if run_id not in self._runners:
-            self._runners[run_id] = asyncio.get_running_loop().create_task(self._run(run_id))
+            loop = asyncio.get_running_loop()
+            self._runners[run_id] = loop.create_task(self._run(run_id), context=for_nobody())
 
     async def settled(self, run_id: str) -> None:
         """Wait until everything queued for a run has been called."""

@@ -67,6 +67,8 @@ def _where(filter: Filter) -> tuple[list[str], list[Any]]:
     if filter.workflow is not None:
         where.append("r.workflow = ?")
         values.append(filter.workflow)
+    if len(filter.labels) > _limits.LABELS_PER_RUN:
+        raise InvalidOptionError("labels", f"no run has more than LABELS_PER_RUN = {_limits.LABELS_PER_RUN} of them")
     for name, value in filter.labels.items():
         where.append("EXISTS (SELECT 1 FROM json_each(r.labels) l WHERE l.key = ? AND l.value = ?)")
         values += [name, value]

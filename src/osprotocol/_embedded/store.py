@@ -188,7 +188,6 @@ class Store:
 
     def _read_back(self, transaction: Transaction | None) -> bool:
         """Whether the transaction is in the database although it raised. The connection is opened anew."""
-        last = None if transaction is None else transaction.last_row()
         if self._writer is not None:
             try:
                 if self._writer.in_transaction:
@@ -197,16 +196,13 @@ class Store:
             except apsw.Error:
                 pass  # the connection is given up in any case
             self._writer = None
-        if last is None:
+        if transaction is None:
             return False
         try:
             self._writer = self._open()
-            row = self._writer.execute(
-                "SELECT id, run, number, checksum FROM journal WHERE id = ?", (last[0],)
-            ).fetchone()
+            return transaction.is_in(self._writer)
         except (apsw.Error, OSProtocolError):
             return False
-        return row == last
 
     def _remember(self, transaction: Transaction) -> None:
         for state in transaction.states():

@@ -13,13 +13,18 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from osprotocol._embedded.audit import LOCAL, AuditRecord, chained, record_of
 from osprotocol._embedded.queries import MUTABLE_COLUMNS, QUERIES
+from osprotocol._json import encode
 from osprotocol._lifecycle.commands import Command, Record
 from osprotocol._lifecycle.decide import decide
 from osprotocol._lifecycle.state import RUN_COLUMNS, Decision, Event, RequestState, RunState
-from osprotocol.errors import CorruptDatabaseError, OSProtocolError, RunNotFoundError
+from osprotocol.engine import Acting
+from osprotocol.errors import CorruptDatabaseError, DuplicateRequestError, OSProtocolError, RunNotFoundError
 from osprotocol.protocol.run import RunStatus
 
+REPLY_KEPT_US = 24 * 3_600_000_000
+"""How long an Idempotency-Key is known."""
 _STATUS = {status.value: status for status in RunStatus}
 _STATUS_COLUMN = RUN_COLUMNS.index("status")
 _mutable_values = itemgetter(*(RUN_COLUMNS.index(column) for column in MUTABLE_COLUMNS))
@@ -96,6 +101,11 @@ class Transaction:
         self._staged_rows: list[tuple[int, Event]] = []
         self._staged_requests: list[RequestState] = []
         self._staged_new: list[int] = []
+        self._audit: list[AuditRecord] = []
+        self._staged_audit: list[AuditRecord] = []
+        self._last_audit: tuple[int, str] | None = None
+        self._replies: dict[str, tuple[str, str | None]] = {}
+        self._staged_replies: dict[str, tuple[str, str | None]] = {}
         self._next_run = ids.run
         self._next_request = ids.request
 
@@ -197,10 +207,13 @@ class Transaction:
         self._next_request += 1
         return self._next_request
 
-    def apply(self, key: int | None, command: Command, request_id: str | None = None) -> Decision:
+    def apply(
+        self, key: int | None, command: Command, request_id: str | None = None, who: Acting | None = None
+    ) -> Decision:
         """Decide a command, stage what it changes and what follows for parent and children.
 
         Raises:
+            DuplicateRequestError: `who` has a reply key under which something was changed before.
             RunError, UsageError: it is refused; nothing of this operation is kept.
         """
         # A request that is named is loaded although it is closed.
@@ -215,7 +228,51 @@ class Transaction:
                 followed = decide(self.state(target), followup.command, self.now)
                 self._stage(followed)
                 pending.extend((followed.state, further) for further in followed.followups)
+        if decision.events and decision.error is None:
+            record = record_of(self.now, command, decision.state.id, decision.reply, who)
+            if record is not None:
+                self._note(record, who)
         return decision
+
+    def note(
+        self,
+        action: str,
+        who: Acting | None,
+        run: str | None = None,
+        detail: object = None,
+        *,
+        by: str = "",
+        made: str | None = None,
+    ) -> None:
+        """Stage an audit record of a change that is no command; `by` counts when nobody signed in.
+
+        `made` is the run that a reply key is answered with, when it is not `run`.
+        """
+        record = AuditRecord(
+            self.now,
+            who.person if who is not None else by,
+            who.via if who is not None else LOCAL,
+            action,
+            run,
+            detail=encode(detail or {}),
+        )
+        self._note(record, who, made)
+
+    def _note(self, record: AuditRecord, who: Acting | None, made: str | None = None) -> None:
+        self._staged_audit.append(record)
+        if who is not None and who.reply_key is not None and who.reply_key not in self._staged_replies:
+            self.check_reply(who)
+            self._staged_replies[who.reply_key] = (who.reply_digest, made or record.run)
+
+    def check_reply(self, who: Acting | None) -> None:
+        """Refuse to change anything a second time under one reply key.
+
+        Raises:
+            DuplicateRequestError: something was changed under it before.
+        """
+        key = None if who is None else who.reply_key
+        if key is not None and (key in self._replies or self.rows("find_reply", key, self.now - REPLY_KEPT_US)):
+            raise DuplicateRequestError(key)
 
     def _targets(self, source: RunState, target: str) -> list[int]:
         if target == "parent":
@@ -273,15 +330,19 @@ class Transaction:
         for request in self._staged_requests:
             self._requests[request.key] = request
         self._new.update(self._staged_new)
+        self._audit.extend(self._staged_audit)
+        self._replies.update(self._staged_replies)
         self.drop()
 
     def drop(self) -> None:
         """The operation was refused, or is kept already: nothing is staged any more."""
         self._staged, self._staged_rows, self._staged_requests, self._staged_new = {}, [], [], []
+        if self._staged_audit:
+            self._staged_audit, self._staged_replies = [], {}
 
     def has_rows(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._rows or self._logs)
+        return bool(self._rows or self._logs or self._audit)
 
     def write(self) -> None:
         """Send everything to SQLite, inside the open transaction."""
@@ -306,13 +367,32 @@ class Transaction:
         if self._logs:
             log = self._ids.log
             execute_many(QUERIES["add_log"], [(log + n, *row) for n, row in enumerate(self._logs, 1)])
+        if self._audit:
+            self._write_audit()
+        if self._replies:
+            execute_many(
+                QUERIES["add_reply"],
+                [(key, digest, run, self.now) for key, (digest, run) in self._replies.items()],
+            )
 
-    def last_row(self) -> tuple[int, int, int, int] | None:
-        """Id, run, number and checksum of the last row written: by it a commit of unknown outcome is read back."""
-        if not self._rows:
-            return None
-        run, event = self._rows[-1]
-        return self._ids.journal + len(self._rows), run, event.number, checksum(run, event)
+    def _write_audit(self) -> None:
+        newest = self.rows("newest_audit", 1)
+        number, before = newest[0] if newest else (0, "")
+        for record in self._audit:
+            number += 1
+            before = chained(before, number, record)
+            self.connection.execute(QUERIES["add_audit"], (number, *record, before))
+        self._last_audit = (number, before)
+
+    def is_in(self, connection: apsw.Connection) -> bool:
+        """Whether this was committed: a commit of unknown outcome is read back by the last row that it wrote."""
+        if self._rows:
+            run, event = self._rows[-1]
+            written = (self._ids.journal + len(self._rows), run, event.number, checksum(run, event))
+            return connection.execute(QUERIES["journal_row"], written[:1]).fetchone() == written
+        if self._last_audit is not None:
+            return connection.execute(QUERIES["audit_hash"], self._last_audit[:1]).fetchone() == self._last_audit[1:]
+        return False
 
     def committed(self) -> dict[int, Change]:
         """The ids move on; what happened to each run, for those who listen."""

@@ -15,13 +15,23 @@ from osprotocol._json import decode, encode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.positions import forgotten
 from osprotocol._lifecycle.state import Event, RequestState, RunState
-from osprotocol.errors import InvalidOptionError, InvalidTransitionError, ReadOnlyError, RequestClosedError
+from osprotocol.engine import Acting, operating_system_user
+from osprotocol.errors import (
+    InvalidOptionError,
+    InvalidTransitionError,
+    ReadOnlyError,
+    RequestClosedError,
+    RunNotFoundError,
+)
 from osprotocol.protocol.run import RunStatus
 
 _PRUNE_AT_ONCE = 100
+_TOUCHED_CHARACTERS = 32_768
 
 
-def take_over(transaction: Transaction, key: int, kind: str, after_step: str | None, new_id: str) -> Change:
+def take_over(
+    transaction: Transaction, key: int, kind: str, after_step: str | None, new_id: str, who: Acting | None
+) -> Change:
     """Start a new run with part of another's journal.
 
     Raises:
@@ -46,6 +56,8 @@ def take_over(transaction: Transaction, key: int, kind: str, after_step: str | N
         seed=state.seed,
     )
     decision = transaction.apply(None, start)
+    detail = {"as": new_id, "afterStep": after_step}
+    transaction.note(f"run.{kind}", who, state.id, detail, by=operating_system_user(), made=new_id)
     if kept:
         entries = tuple(
             c.Entry(event.type, event.position, event.name, event.digest, event.started_at, event.value)
@@ -91,22 +103,27 @@ def _kept_for_fork(events: list[Event], after_step: str | None) -> list[Event]:
     return entries_until(events, completed.number)
 
 
-def delete(transaction: Transaction, key: int) -> None:
+def delete(transaction: Transaction, key: int, run: str, who: Acting | None) -> None:
     """Remove a final run and its children.
 
     Raises:
         InvalidTransitionError: it, or a child of it, is not final.
+        RunNotFoundError: somebody else removed it meanwhile.
     """
+    transaction.check_reply(who)
     family = transaction.rows("family", key)
+    if not family:
+        raise RunNotFoundError(run)
     for _, run_id, ended_at in family:
         if ended_at is None:
             raise InvalidTransitionError(run_id, "delete", "not final", "cancel it first")
     for member, _, _ in family:
         _delete_rows(transaction, member)
     _leave_tombstone(transaction, len(family))
+    transaction.note("run.delete", who, run, {"runs": len(family)}, by=operating_system_user())
 
 
-def prune(transaction: Transaction, before: int) -> int:
+def prune(transaction: Transaction, before: int, who: Acting | None) -> int:
     """Remove some of the final runs that ended before an instant; gives how many, 0 when there are none left."""
     removed = 0
     for key, _ in transaction.rows("prunable", before, _PRUNE_AT_ONCE):
@@ -117,6 +134,7 @@ def prune(transaction: Transaction, before: int) -> int:
             removed += len(family)
     if removed:
         _leave_tombstone(transaction, removed)
+        transaction.note("runs.prune", who, None, {"runs": removed}, by=operating_system_user())
     return removed
 
 
@@ -133,6 +151,12 @@ def _leave_tombstone(transaction: Transaction, removed: int) -> None:
     )
     transaction.connection.execute(QUERIES["delete_tombstones"])
     transaction.append_raw(0, event, checksum(0, event))
+
+
+def touch(transaction: Transaction) -> None:
+    """Write as much as a small run takes, to see whether it can be done, and take most of it back."""
+    for value in ("." * _TOUCHED_CHARACTERS, str(transaction.now)):
+        transaction.connection.execute(QUERIES["put_setting"], ("touched", value))
 
 
 def backup(source: Path, target: Path) -> None:

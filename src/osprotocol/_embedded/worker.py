@@ -9,8 +9,6 @@ import inspect
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context as Variables
-from contextvars import copy_context
 from typing import Any
 
 from osprotocol import _limits
@@ -32,6 +30,7 @@ from osprotocol._json import digest, encode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.policy import policy_text
 from osprotocol._lifecycle.state import Event, RequestState, RunState
+from osprotocol.engine import for_nobody
 from osprotocol.errors import CorruptDatabaseError, FencedError, OSProtocolError, UnknownWorkflowError
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions, RunStatus, no_options
@@ -224,7 +223,7 @@ class Worker:
             arguments = workflow.load_input(attempt.replay.input)
             return await workflow.function(EmbeddedContext(attempt), *arguments)
 
-        variables: Variables = copy_context()
+        variables = for_nobody()
         variables.run(executing_attempt.set, attempt)
         variables.run(attempt.start, code)
         if state.cancel == "asked":
@@ -307,7 +306,7 @@ class Worker:
 
     def spawn(self, coroutine: Any) -> None:
         """Run something of ours beside the attempts; kept until it ends."""
-        task = self.loop.create_task(coroutine)
+        task = self.loop.create_task(coroutine, context=for_nobody())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

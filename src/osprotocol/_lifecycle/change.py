@@ -238,6 +238,16 @@ def timeout_at(state: RunState) -> int | None:
     return state.active_since + policy.timeout_ms * _US_PER_MS - state.active_us
 
 
+def timeout_left(state: RunState) -> int | None:
+    """What is left of the attempt's timeout, in microseconds, while its clock stands still; None while it runs."""
+    policy = parse_policy(state.policy)
+    if policy.timeout_ms is None or state.timed_out or state.attempt_at is None or state.is_final:
+        return None
+    if policy.timeout_clock == "wall" or state.active_since is not None or state.cancel == "cancelling":
+        return None
+    return max(0, policy.timeout_ms * _US_PER_MS - state.active_us)
+
+
 def _due_at(state: RunState, held: bool) -> int | None:
     if state.is_final:
         return None

@@ -38,7 +38,6 @@ class Start(NamedTuple):
     depth: int = 0
     origin: str | None = None
     seed: str = ""
-    by: str | None = None
 
 
 class Claim(NamedTuple):

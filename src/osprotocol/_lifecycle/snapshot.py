@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from osprotocol._clock import to_datetime
 from osprotocol._json import decode
+from osprotocol._lifecycle.change import timeout_at, timeout_left
 from osprotocol._lifecycle.state import RequestState, RunState
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import ErrorInfo, ExecutionProgress, Origin, RunSnapshot, Waiting
@@ -57,6 +58,7 @@ def snapshot_of(
 ) -> RunSnapshot:
     """The run as it looks from outside; `below` is what its children wait for."""
     error, origin = decode(state.error), decode(state.origin)
+    passes, left = (None, None) if state.is_final else (timeout_at(state), timeout_left(state))
     return RunSnapshot(
         id=state.id,
         workflow=state.workflow,
@@ -74,6 +76,8 @@ def snapshot_of(
         parent_id=state.parent_id,
         origin=None if origin is None else Origin(**origin),
         worker=worker,
+        timeout_at=_moment(passes),
+        timeout_left_ms=None if left is None else left // 1_000,
         stuck=stuck,
         created_at=to_datetime(state.created_at),
         started_at=_moment(state.started_at),

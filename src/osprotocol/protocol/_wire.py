@@ -70,7 +70,10 @@ class Options(Wire):
         for name, field in cls.model_fields.items():
             if field.is_required() and name not in given:
                 raise InvalidOptionError(f"{cls.__name__}.{name}", "is required")
-        return build(given)
+        try:
+            return build(given)
+        except (TypeError, AttributeError):  # the ``__init__`` takes its arguments for what they should be
+            raise InvalidOptionError(cls.__name__, "has a value of the wrong type") from None
 
 
 def _refusal(options: type[Options], error: ValidationError) -> InvalidOptionError:

@@ -201,6 +201,8 @@ class RunSnapshot(Wire):
         attempt: number of the current try, from 1; 0 before the first.
         cancelling: True while a cancel is under way.
         worker: name of the worker that holds it now.
+        timeout_at: when the attempt's timeout passes; None without one, and while its clock stands still.
+        timeout_left_ms: milliseconds left of the attempt's timeout while its clock stands still.
         stuck: why nothing moves it although nobody is asked, for example that no worker knows its workflow.
     """
 
@@ -220,6 +222,8 @@ class RunSnapshot(Wire):
     parent_id: str | None = None
     origin: Origin | None = None
     worker: str | None = None
+    timeout_at: Instant | None = None
+    timeout_left_ms: int | None = None
     stuck: str | None = None
     created_at: Instant
     started_at: Instant | None = None

@@ -43,6 +43,9 @@ SELECT (SELECT ifnull(max(id), 0) FROM journal),
            (SELECT ifnull(max(json_extract(value, '$.highestRun')), 0) FROM journal WHERE run = 0)),
        (SELECT ifnull(max(key), 0) FROM requests), (SELECT ifnull(max(id), 0) FROM logs);
 
+-- name: journal_row
+SELECT id, run, number, checksum FROM journal WHERE id = ?;
+
 -- name: events_since
 SELECT id, run, number, at, type, status, position, name, digest, started_at, value FROM journal
 WHERE id > ? ORDER BY id LIMIT ?;
@@ -153,3 +156,139 @@ DELETE FROM hooks WHERE run = ?;
 
 -- name: worker_by_id
 SELECT key, id, seen_at FROM workers WHERE id >= ?1 AND id < ?1 || '~' AND status = 'alive' LIMIT 6;
+
+-- name: find_reply
+SELECT digest, run, status, body FROM replies WHERE key = ? AND at > ?;
+
+-- name: add_reply
+INSERT OR REPLACE INTO replies (key, digest, run, at) VALUES (?, ?, ?, ?);
+
+-- name: answer_reply
+INSERT INTO replies (key, digest, at, status, body) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET status = excluded.status, body = excluded.body WHERE digest = excluded.digest;
+
+-- name: forget_replies
+DELETE FROM replies WHERE at <= ?;
+
+-- name: newest_audit
+SELECT id, hash FROM audit ORDER BY id DESC LIMIT ?;
+
+-- name: add_audit
+INSERT INTO audit (id, at, by, via, action, run, request, detail, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: count_runs
+SELECT workflow, status, count(*) FROM runs GROUP BY workflow, status;
+
+-- name: count_failed
+SELECT count(*) FROM runs WHERE status = 'failed' AND ended_at >= ?;
+
+-- name: count_requests
+SELECT count(*), min(opened_at), ifnull(sum(expires_at <= ?), 0) FROM requests WHERE status = 'open';
+
+-- name: newest_waits
+SELECT r.workflow, (q.closed_at - q.opened_at) / 1000 FROM requests q JOIN runs r ON r.key = q.run
+WHERE q.status IN ('approved', 'rejected', 'answered') ORDER BY q.key DESC LIMIT ?;
+
+-- name: newest_events
+SELECT id, run, number, at, type, status, position, name, digest, started_at, value FROM journal ORDER BY id DESC LIMIT ?;
+
+-- name: newest_events_of_run
+SELECT id, run, number, at, type, status, position, name, digest, started_at, value FROM journal
+WHERE run = ? ORDER BY number DESC LIMIT ?;
+
+-- name: all_users
+SELECT key, name, roles, password IS NOT NULL, created_at, disabled_at FROM users ORDER BY identity;
+
+-- name: find_user
+SELECT key, name, roles, password IS NOT NULL, created_at, disabled_at FROM users WHERE identity = ?;
+
+-- name: user_by_key
+SELECT key, name, roles, password IS NOT NULL, created_at, disabled_at FROM users WHERE key = ?;
+
+-- name: password_of
+SELECT password FROM users WHERE identity = ?;
+
+-- name: add_user
+INSERT INTO users (name, identity, roles, password, created_at) VALUES (?, ?, ?, ?, ?);
+
+-- name: set_roles
+UPDATE users SET roles = ?2 WHERE key = ?1;
+
+-- name: set_password
+UPDATE users SET password = ?2 WHERE key = ?1;
+
+-- name: set_disabled
+UPDATE users SET disabled_at = ?2 WHERE key = ?1;
+
+-- name: all_tokens
+SELECT t.id, u.name, t.label, t.roles, t.workflows, t.created_at, t.expires_at, t.used_at, t.revoked_at
+FROM tokens t JOIN users u ON u.key = t.user ORDER BY t.created_at, t.id;
+
+-- name: find_token
+SELECT t.hash, u.roles, u.disabled_at, t.id, u.name, t.label, t.roles, t.workflows, t.created_at, t.expires_at, t.used_at, t.revoked_at
+FROM tokens t JOIN users u ON u.key = t.user WHERE t.id = ?;
+
+-- name: add_token
+INSERT INTO tokens (id, user, label, hash, roles, workflows, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: revoke_token
+UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL;
+
+-- name: touch_token
+UPDATE tokens SET used_at = ?2 WHERE id = ?1;
+
+-- name: find_session
+SELECT user, created_at, seen_at, expires_at FROM sessions WHERE hash = ? AND expires_at > ?;
+
+-- name: add_session
+INSERT INTO sessions (hash, user, created_at, seen_at, expires_at) VALUES (?, ?, ?, ?, ?);
+
+-- name: touch_session
+UPDATE sessions SET seen_at = ?2 WHERE hash = ?1;
+
+-- name: close_session
+DELETE FROM sessions WHERE hash = ?;
+
+-- name: close_sessions
+DELETE FROM sessions WHERE user = ?;
+
+-- name: forget_sessions
+DELETE FROM sessions WHERE expires_at <= ?;
+
+-- name: find_link
+SELECT user FROM links WHERE hash = ? AND expires_at > ? AND used_at IS NULL;
+
+-- name: add_link
+INSERT INTO links (hash, user, expires_at) VALUES (?, ?, ?);
+
+-- name: use_link
+UPDATE links SET used_at = ?2 WHERE hash = ?1;
+
+-- name: close_links
+DELETE FROM links WHERE user = ?;
+
+-- name: forget_links
+DELETE FROM links WHERE expires_at <= ?;
+
+-- name: find_setting
+SELECT value FROM settings WHERE name = ?;
+
+-- name: put_setting
+INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: add_setting
+INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
+
+-- name: audit_page
+SELECT id, at, by, via, action, run, request, detail, hash FROM audit
+WHERE id < ?1 AND (?2 IS NULL OR by = ?2) ORDER BY id DESC LIMIT ?3;
+
+-- name: audit_of_run
+SELECT id, at, by, via, action, run, request, detail, hash FROM audit
+WHERE run = ?2 AND id < ?1 AND (?3 IS NULL OR by = ?3) AND (?4 IS NULL OR request = ?4) ORDER BY id DESC LIMIT ?5;
+
+-- name: whole_audit
+SELECT id, at, by, via, action, run, request, detail, hash FROM audit ORDER BY id;
+
+-- name: audit_hash
+SELECT hash FROM audit WHERE id = ?;
