@@ -1,4 +1,4 @@
-"""`connect`: from a URL to a client; `run`: the blocking one-liner for scripts."""
+"""`connect`: from a URL to a client, of a file or of a server; `run`: the blocking one-liner for scripts."""
 
 from __future__ import annotations
 
@@ -33,12 +33,16 @@ def connect(
     clock: Clock | None = None,
     ids: Ids | None = None,
     linger_ms: int | None = None,
+    token: str | None = None,
 ) -> Client:
     """A client of the runs at a URL; use it with ``async with``.
 
+    A server (``http://HOST:PORT``, ``https://...``) executes its runs with its own workers: `worker`, `concurrency`,
+    `durability`, `log_level` and `linger_ms` mean nothing there. Who acts is the person of the token.
+
     Args:
-        url: a path or ``sqlite:PATH`` (embedded engine), else ``OSP_URL``, else the nearest ``.osp/runs.db`` upward
-            from the working directory, else a new one there.
+        url: a path or ``sqlite:PATH`` (embedded engine), ``http:`` or ``https:`` (a server), else ``OSP_URL``, else the
+            nearest ``.osp/runs.db`` upward from the working directory, else a new one there.
         worker: whether this process also works on runs of the workflows that it knows.
         concurrency: how many runs execute at once; waiting ones do not count.
         durability: ``full`` (a committed result survives a power cut) or ``normal`` (it survives a crash of the
@@ -47,16 +51,24 @@ def connect(
         clock: another source of time, for tests.
         ids: another source of randomness, for tests.
         linger_ms: how long a waiting run stays in memory; 0 unwinds it at every wait.
+        token: says to a server who we are; else that of ``OSP_TOKEN``, else that in the file ``OSP_TOKEN_FILE``.
 
     Raises:
-        EngineError: when entered: what is wrong with the database, its file system or the platform.
+        InvalidOptionError: the URL or token is none, or plain http would show the token to the network (set
+            ``OSP_ALLOW_HTTP=1`` where that is trusted).
+        EngineError: when entered: what is wrong with the database, its file system or the platform, or with the server.
+        NotSignedInError: when entered: the server does not know the token.
     """
     address = os.fspath(url) if url is not None else os.environ.get("OSP_URL") or None
-    scheme = (address or "").partition(":")[0]
-    if scheme in ("http", "https", "restate"):
-        raise NotSupportedError(f"connect({address!r})", scheme, "this version has the embedded engine; give a path")
+    scheme = (address or "").partition(":")[0].lower()
     if address is not None and "\x00" in address:
         raise InvalidOptionError("url", "holds a NUL character")
+    if scheme == "restate":
+        raise NotSupportedError(f"connect({address!r})", scheme, "give a path or the URL of a server")
+    if address is not None and scheme in ("http", "https"):
+        return _connect_to_server(address, token, clock, ids)
+    if token is not None:
+        raise InvalidOptionError("token", "is for a server; whoever can open a database file is trusted")
 
     here = Path.cwd()
 
@@ -84,6 +96,25 @@ def connect(
         return engine
 
     return Client(open_engine, _has_stopped)
+
+
+def _connect_to_server(url: str, token: str | None, clock: Clock | None, ids: Ids | None) -> Client:
+    from osprotocol._http.address import find_token, read_address
+
+    address, signed = read_address(url), find_token(token)
+
+    async def open_engine() -> Engine:
+        from osprotocol._http.engine import HttpEngine
+
+        engine = HttpEngine(address, signed, clock=clock, ids=ids)
+        try:
+            await engine.begin()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    return Client(open_engine)
 
 
 _working: dict[asyncio.AbstractEventLoop, list[Engine]] = {}

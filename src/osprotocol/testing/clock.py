@@ -74,6 +74,7 @@ class VirtualClock:
         self._timers: list[tuple[int, int, _VirtualTimer]] = []
         self._numbers = itertools.count()
         self._watched: list[Watched] = []
+        self._engines = 0
         self._holds = 0
         self._jumper: asyncio.Task[None] | None = None
 
@@ -92,14 +93,21 @@ class VirtualClock:
             heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
-    def attach(self, watched: Watched) -> Callable[[], None]:
-        """Ask this too before time jumps or a wait for calm ends; gives what ends it."""
+    def attach(self, watched: Watched, *, is_engine: bool = True) -> Callable[[], None]:
+        """Ask this too before time jumps or a wait for calm ends; gives what ends it.
+
+        Args:
+            watched: what to ask.
+            is_engine: whether it looks for the commits of others by itself, now and then.
+        """
         self._watched.append(watched)
+        self._engines += is_engine
         if self._autojump and self._jumper is None:
             self._jumper = asyncio.get_running_loop().create_task(self._jump_when_calm())
 
         def detach() -> None:
             self._watched.remove(watched)
+            self._engines -= is_engine
             if not self._watched and self._jumper is not None:
                 self._jumper.cancel()
                 self._jumper = None
@@ -154,13 +162,13 @@ class VirtualClock:
             rounds = looks = 0
             while rounds < _CALM_ROUNDS:
                 await asyncio.sleep(0)
-                if self._is_quiet and len(self._watched) < 2:
+                if self._is_quiet and self._engines < 2:
                     rounds += 1
                     continue
                 rounds, before = 0, self._moves
                 await asyncio.sleep(_LOOK_S)
                 looks = looks + 1 if self._is_idle and self._moves == before else 0
-                if looks >= (_CALM_LOOKS if len(self._watched) < 2 else _FOREIGN_LOOKS):
+                if looks >= (_CALM_LOOKS if self._engines < 2 else _FOREIGN_LOOKS):
                     return
 
     @contextmanager

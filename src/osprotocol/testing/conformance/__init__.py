@@ -4,6 +4,8 @@
 
     async with EmbeddedHarness() as harness:
         await scenario.check(harness)
+
+The harness over HTTP, which needs ``osprotocol[server]``, is `osprotocol.testing.conformance.http.HttpHarness`.
 """
 
 from importlib import import_module

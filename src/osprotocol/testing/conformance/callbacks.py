@@ -11,7 +11,7 @@ from osprotocol.testing.conformance.harness import CALLBACKS, CRASH, SEVERAL_CLI
 from osprotocol.testing.conformance.scenario import scenario
 
 
-@scenario(9, CALLBACKS)
+@scenario(9)
 async def on_status_change_comes_for_each_change_in_order(h: Harness) -> None:
     """on_status_change is called for each change, in order, and result resolves after the last call."""
     seen: list[str] = []
@@ -26,7 +26,7 @@ async def on_status_change_comes_for_each_change_in_order(h: Harness) -> None:
     assert seen == ["pending", "in-progress", "awaiting", "in-progress", "completed"]
 
 
-@scenario(9, CALLBACKS)
+@scenario(9)
 async def on_complete_gets_the_typed_result(h: Harness) -> None:
     """on_complete is called once with the result, on_failed not at all."""
     seen: list[object] = []
@@ -40,7 +40,7 @@ async def on_complete_gets_the_typed_result(h: Harness) -> None:
     assert seen == [(1, "a")]
 
 
-@scenario(9, CALLBACKS)
+@scenario(9)
 async def on_failed_gets_the_error(h: Harness) -> None:
     """on_failed is called once with the error that result raises."""
     seen: list[Exception] = []
@@ -72,7 +72,7 @@ async def async_callbacks_are_awaited_before_the_result(h: Harness) -> None:
     assert seen == ["a"]
 
 
-@scenario(9, CALLBACKS)
+@scenario(9)
 async def callbacks_come_after_the_commit(h: Harness) -> None:
     """When a callback is called, what it tells is stored."""
     seen: list[RunStatus] = []
@@ -90,7 +90,7 @@ async def callbacks_come_after_the_commit(h: Harness) -> None:
     assert seen == [RunStatus.COMPLETED]
 
 
-@scenario(9, CALLBACKS)
+@scenario(9)
 async def an_exception_in_a_callback_changes_nothing(h: Harness) -> None:
     """An exception in a callback is logged as callback.error and changes nothing."""
 
@@ -107,7 +107,7 @@ async def an_exception_in_a_callback_changes_nothing(h: Harness) -> None:
     assert "callback.error" in [event.type async for event in execution.events()]
 
 
-@scenario(9, CALLBACKS)
+@scenario(9)
 async def on_retry_gets_error_and_number(h: Harness) -> None:
     """on_retry of a run is called with the error and the number of each retry."""
     seen: list[tuple[str, int]] = []
@@ -121,7 +121,7 @@ async def on_retry_gets_error_and_number(h: Harness) -> None:
     assert seen == [("1", 1), ("2", 2)]
 
 
-@scenario(9, CALLBACKS)
+@scenario(9)
 async def after_cancel_gets_the_reason(h: Harness) -> None:
     """after_cancel is called once with the reason, after a forced cancel too."""
     seen: list[str | None] = []
@@ -156,7 +156,7 @@ async def callbacks_of_the_workflow_work_after_a_restart(h: Harness) -> None:
     assert seen == ["workflow a"]
 
 
-@scenario(9, CALLBACKS, CRASH)
+@scenario(9, CRASH)
 async def no_callback_is_called_twice(h: Harness) -> None:
     """Statuses of the time before a restart are not told again after it."""
     seen: list[str] = []

@@ -7,11 +7,11 @@ from osprotocol.errors import CancelVetoedError, InvalidTransitionError, RunCanc
 from osprotocol.protocol.cancel import Cancel
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions, RunStatus
-from osprotocol.testing.conformance.harness import CALLBACKS, CLOCK, CRASH, Harness, Latch, refused
+from osprotocol.testing.conformance.harness import CLOCK, CRASH, SEVERAL_CLIENTS, Harness, Latch, refused
 from osprotocol.testing.conformance.scenario import scenario
 
 
-@scenario(5)
+@scenario(5, SEVERAL_CLIENTS)
 async def a_run_that_never_started_is_cancelled_at_once(h: Harness) -> None:
     """Cancel of a pending run says cancelled, and its code never runs."""
 
@@ -19,8 +19,7 @@ async def a_run_that_never_started_is_cancelled_at_once(h: Harness) -> None:
     async def flow(ctx: Context) -> None:
         await ctx.step(h.note, "a")
 
-    h.forget(flow)
-    execution = await h.start(flow)
+    execution = await h.start_pending(flow)
     assert await execution.cancel("no need", by="mia") == "cancelled"
     assert await h.status(execution) is RunStatus.CANCELLED
     assert (execution.snapshot.cancel_reason, execution.snapshot.cancelled_by) == ("no need", "mia")
@@ -30,12 +29,14 @@ async def a_run_that_never_started_is_cancelled_at_once(h: Harness) -> None:
 @scenario(5)
 async def cancelled_error_is_raised_at_the_current_wait(h: Harness) -> None:
     """asyncio.CancelledError is raised where the run waits, and its finally blocks run."""
+    latch = Latch()
 
     @h.workflow
     async def flow(ctx: Context) -> None:
         try:
             await ctx.wait_for_approval("go?")
         except asyncio.CancelledError:
+            await ctx.step(latch.step)
             await ctx.step(h.note, "except")
             raise
         finally:
@@ -43,6 +44,7 @@ async def cancelled_error_is_raised_at_the_current_wait(h: Harness) -> None:
 
     execution = await h.start(flow)
     assert await execution.cancel() == "cancelling"
+    latch.opened.set()
     await h.error(execution, RunCancelledError)
     assert h.ledger == ["except", "finally"]
 
@@ -136,7 +138,7 @@ async def a_cancel_clears_a_pause(h: Harness) -> None:
     assert execution.waiting_on == ()
 
 
-@scenario(5, CALLBACKS)
+@scenario(5)
 async def only_a_returned_false_vetoes(h: Harness) -> None:
     """before_cancel vetoes with False: cancel raises CancelVetoedError and the run goes on."""
     verdicts = [False, None]
@@ -155,7 +157,7 @@ async def only_a_returned_false_vetoes(h: Harness) -> None:
     await h.error(execution, RunCancelledError)
 
 
-@scenario(5, CALLBACKS)
+@scenario(5)
 async def an_async_before_cancel_can_veto(h: Harness) -> None:
     """before_cancel may be an async function."""
 
@@ -174,7 +176,7 @@ async def an_async_before_cancel_can_veto(h: Harness) -> None:
     assert await h.result(execution) == "approved"
 
 
-@scenario(5, CALLBACKS)
+@scenario(5)
 async def an_exception_in_before_cancel_does_not_veto(h: Harness) -> None:
     """An exception in before_cancel is logged as callback.error and does not veto."""
 
@@ -191,7 +193,7 @@ async def an_exception_in_before_cancel_does_not_veto(h: Harness) -> None:
     assert "callback.error" in await h.types(execution)
 
 
-@scenario(5, CALLBACKS)
+@scenario(5)
 async def before_and_after_cancel_come_in_order(h: Harness) -> None:
     """before_cancel comes first, then the cleanup, then after_cancel with the reason."""
 

@@ -55,9 +55,10 @@ async def at_the_deadline_instant_it_is_expired(h: Harness) -> None:
         return (await ctx.wait_for_approval("go?", ApprovalConfig(timeout_ms=5_000))).outcome
 
     execution = await h.start(flow)
+    request = execution.requests[0]
     h.set_clock(h.now() + timedelta(seconds=5))
     with refused(RequestClosedError) as caught:
-        await execution.approve()
+        await execution.approve(request_id=request.id)
     assert caught.error.outcome == "expired"
     assert await h.result(execution) == "expired"
 

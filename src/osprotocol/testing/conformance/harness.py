@@ -162,10 +162,21 @@ class Harness(ABC):
     async def start(
         self, workflow: Workflow[Any, Any], input: Any = None, options: RunOptions | None = None
     ) -> Execution[Any]:
-        """Start a run and let it go as far as it comes by itself."""
+        """Start a run and let it go as far as it comes by itself.
+
+        Where whoever starts a run cannot give it functions, those in the options become code of the workflow.
+        """
+        if options is not None and options.has_functions and CALLBACKS not in self.capabilities:
+            workflow, options = self.define(workflow.function, name=workflow.name, options=options), None
         execution = await self.client.create_run(workflow, input, options).start()
         await self.settle()
         return execution
+
+    async def start_pending(self, workflow: Workflow[Any, Any], input: Any = None) -> Execution[Any]:
+        """Start a run that stays pending: `client` is closed, and the one that takes its place does no work."""
+        await self.client.close()
+        self.client = await self.connect(worker=False)
+        return await self.client.create_run(workflow, input).start()
 
     async def restart(self) -> None:
         """The process of `client` dies, and another takes its place."""

@@ -16,7 +16,6 @@ from osprotocol.errors import (
     StaleRequestError,
     VoteConflictError,
 )
-from osprotocol.execution import operating_system_user
 from osprotocol.protocol.approval import Approval, ApprovalConfig
 from osprotocol.protocol.run import RunStatus
 from osprotocol.testing.conformance.harness import Harness, refused
@@ -108,7 +107,7 @@ async def votes_are_by_the_operating_systems_user_by_default(h: Harness) -> None
     """A vote without a name is the operating-system user's."""
     execution = await h.start(_asks(h))
     await execution.approve()
-    assert (await h.result(execution)).approved_by == operating_system_user()
+    assert (await h.result(execution)).approved_by == h.client.person
 
 
 @scenario(8)

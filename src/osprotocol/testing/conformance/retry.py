@@ -10,7 +10,7 @@ from osprotocol.errors import (
 )
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions
-from osprotocol.testing.conformance.harness import CALLBACKS, CLOCK, CRASH, Harness, Shaky
+from osprotocol.testing.conformance.harness import CLOCK, CRASH, Harness, Shaky
 from osprotocol.testing.conformance.scenario import scenario
 from osprotocol.workflow import step
 
@@ -135,7 +135,7 @@ async def a_terminal_error_ends_the_run(h: Harness) -> None:
     assert len(shaky.tries) == 1
 
 
-@scenario(7, CALLBACKS)
+@scenario(7)
 async def should_retry_false_ends_the_run(h: Harness) -> None:
     """should_retry that says false ends the run after that attempt."""
     seen: list[str] = []
@@ -155,7 +155,7 @@ async def should_retry_false_ends_the_run(h: Harness) -> None:
     assert error.attempts == 2
 
 
-@scenario(7, CLOCK, CALLBACKS)
+@scenario(7, CLOCK)
 async def on_retry_comes_before_the_delay(h: Harness) -> None:
     """on_retry is called with error and number of the retry before the delay, for steps and for runs."""
     told: list[tuple[str, int, float]] = []

@@ -7,7 +7,7 @@ from osprotocol.context import Context
 from osprotocol.errors import InvalidTransitionError, RequestClosedError
 from osprotocol.protocol.approval import ApprovalConfig
 from osprotocol.protocol.run import RunStatus
-from osprotocol.testing.conformance.harness import CLOCK, CRASH, Harness, Latch, refused
+from osprotocol.testing.conformance.harness import CLOCK, CRASH, SEVERAL_CLIENTS, Harness, Latch, refused
 from osprotocol.testing.conformance.scenario import scenario
 
 
@@ -37,7 +37,7 @@ async def an_error_of_the_code_makes_a_run_failed(h: Harness) -> None:
     assert await h.statuses(execution) == ["pending", "in-progress", "failed"]
 
 
-@scenario(3)
+@scenario(3, SEVERAL_CLIENTS)
 async def pause_holds_a_pending_run(h: Harness) -> None:
     """A pause holds a pending run in pending until it is resumed."""
 
@@ -45,12 +45,9 @@ async def pause_holds_a_pending_run(h: Harness) -> None:
     async def flow(ctx: Context) -> str:
         return await ctx.step(h.note, "a")
 
-    h.forget(flow)
-    execution = await h.start(flow)
+    execution = await h.start_pending(flow)
     await execution.pause()
-    h.define(flow.function, name=flow.name)
-    await h.restart()
-    execution = await h.again(execution)
+    h.client = await h.connect()
     assert await h.status(execution) is RunStatus.PENDING
     assert h.ledger == []
     await execution.resume()

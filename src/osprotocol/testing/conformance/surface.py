@@ -109,7 +109,7 @@ async def the_version_is_stored_with_each_run(h: Harness) -> None:
     assert execution.snapshot.version == "1.2"
 
 
-@scenario(1, CRASH)
+@scenario(1, CRASH, SEVERAL_CLIENTS)
 async def a_run_that_nobody_knows_says_so(h: Harness) -> None:
     """A run whose workflow no living worker knows stays where it is and says so, until one comes that knows it."""
 
@@ -117,9 +117,9 @@ async def a_run_that_nobody_knows_says_so(h: Harness) -> None:
     async def flow(ctx: Context) -> str:
         return await ctx.step(h.note, "a")
 
+    execution = await h.start_pending(flow)
     h.forget(flow)
-    execution = await h.start(flow)
-    await execution.refresh()
+    h.client = await h.connect()
     assert await h.status(execution) is RunStatus.PENDING
     assert flow.name in (execution.snapshot.stuck or "")
     h.define(flow.function, name=flow.name)
@@ -135,9 +135,7 @@ async def a_client_without_a_worker_executes_nothing(h: Harness) -> None:
     async def flow(ctx: Context) -> str:
         return "a"
 
-    await h.client.close()
-    teller = await h.connect(worker=False)
-    execution = await teller.create_run(flow).start()
+    execution = await h.start_pending(flow)
     await h.settle()
     await execution.refresh()
     assert execution.status is RunStatus.PENDING
@@ -329,7 +327,7 @@ async def the_wire_form_is_camel_case(h: Harness) -> None:
     assert wire["createdAt"].endswith("Z")
 
 
-@scenario(1)
+@scenario(1, SEVERAL_CLIENTS)
 async def workflows_are_listed_with_their_schemas(h: Harness) -> None:
     """client.workflows gives name, version and the JSON Schemas of input and output."""
 
@@ -338,6 +336,7 @@ async def workflows_are_listed_with_their_schemas(h: Harness) -> None:
         return str(n)
 
     defined = h.define(flow, version="7")
-    info = next(one for one in h.client.workflows() if one.name == defined.name)
+    # A client of a server learns what can be started when it connects.
+    [info] = [one for one in (await h.connect()).workflows() if one.name == defined.name]
     assert (info.version, info.description) == ("7", "Count.")
     assert (info.input_schema, info.output_schema) == ({"type": "integer"}, {"type": "string"})

@@ -1,6 +1,7 @@
 """Section 6: timeouts of runs and steps, three actions, two clocks."""
 
 import asyncio
+from datetime import timedelta
 
 from osprotocol.context import Context, current_step
 from osprotocol.errors import RunCancelledError, RunFailedError, RunTimedOutError, StepTimedOutError
@@ -8,7 +9,7 @@ from osprotocol.protocol.cancel import Cancel
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.protocol.timeout import Timeout
-from osprotocol.testing.conformance.harness import CALLBACKS, CLOCK, CRASH, Harness, Latch
+from osprotocol.testing.conformance.harness import CLOCK, CRASH, Harness, Latch
 from osprotocol.testing.conformance.scenario import scenario
 from osprotocol.workflow import step
 
@@ -32,6 +33,29 @@ async def fail_ends_the_run_failed(h: Harness) -> None:
     error = await h.error(execution, RunTimedOutError)
     assert error.timeout_ms == 5_000
     assert execution.status is RunStatus.FAILED
+
+
+@scenario(6, CLOCK)
+async def the_time_left_is_told(h: Harness) -> None:
+    """A snapshot tells when the timeout passes, or what is left of it while its clock stands still."""
+
+    @h.workflow
+    async def flow(ctx: Context) -> None:
+        await ctx.sleep(ms=2_000)
+        await ctx.wait_for_approval("go?")
+
+    execution = await h.start(flow, options=_limit(5_000))
+    asleep, began = execution.snapshot, h.now()
+    assert asleep.timeout_at is not None
+    assert abs(asleep.timeout_at - began - timedelta(seconds=5)) < timedelta(seconds=1)
+    assert asleep.timeout_left_ms is None
+    await h.advance(ms=4_000)
+    await h.status(execution)
+    assert execution.snapshot.timeout_at is None
+    assert abs((execution.snapshot.timeout_left_ms or 0) - 3_000) < 1_000
+    await execution.approve()
+    await h.result(execution)
+    assert (execution.snapshot.timeout_at, execution.snapshot.timeout_left_ms) == (None, None)
 
 
 @scenario(6, CLOCK)
@@ -202,7 +226,7 @@ async def cancel_goes_through_the_whole_flow(h: Harness) -> None:
     assert h.ledger == ["cleanup"]
 
 
-@scenario(6, CLOCK, CALLBACKS)
+@scenario(6, CLOCK)
 async def a_vetoed_timeout_cancel_goes_on(h: Harness) -> None:
     """With on_timeout cancel and a veto the run goes on, once an attempt."""
 
@@ -224,7 +248,7 @@ async def a_vetoed_timeout_cancel_goes_on(h: Harness) -> None:
     assert judged == [1]
 
 
-@scenario(6, CLOCK, CALLBACKS)
+@scenario(6, CLOCK)
 async def continue_only_tells(h: Harness) -> None:
     """With on_timeout continue a log entry, an event and the callback come once an attempt, and the run goes on."""
     called: list[int] = []
@@ -243,7 +267,7 @@ async def continue_only_tells(h: Harness) -> None:
     assert any("timeout" in line for line in await h.log(execution))
 
 
-@scenario(6, CLOCK, CALLBACKS)
+@scenario(6, CLOCK)
 async def the_callback_comes_with_fail_and_cancel_too(h: Harness) -> None:
     """on_timeout_callback is called once with on_timeout fail and with cancel."""
 
