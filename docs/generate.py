@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from osprotocol.errors import OSProtocolError  # noqa: E402
 from osprotocol.protocol.run import FINAL_STATUSES, RunStatus  # noqa: E402
+from osprotocol.server.reference import reference  # noqa: E402
 from tests.lifecycle.situations import COMMANDS, ENGINE, PEOPLE, SITUATIONS, outcome  # noqa: E402
 from tests.wire.error_samples import SAMPLES  # noqa: E402
 
@@ -100,6 +101,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "engine": lambda: commands([name for name in ENGINE if name in _SHOWN]),
     "diagram": diagram,
     "errors": errors,
+    "http": reference,
 }
 
 

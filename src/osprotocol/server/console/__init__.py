@@ -1,0 +1,28 @@
+"""The console: pages for people who watch runs and answer them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from osprotocol.server.access import Permission, allow
+from osprotocol.server.console.pages import audit, home, inbox, request, run, runs, settings, sign_in, workflows
+from osprotocol.server.console.rendering import error_page
+from osprotocol.server.console.static_files import MANIFEST
+
+__all__ = ["error_page", "router"]
+
+router = APIRouter(include_in_schema=False)
+for _page in (home, inbox, request, run, runs, workflows, audit, settings, sign_in):
+    router.include_router(_page.router)
+
+
+@router.get("/static/{name}", dependencies=[allow(Permission.PUBLIC)])
+async def static_file(name: str, asked: Request) -> Response:
+    """One of the files that pages load; their names change with their content, so they never get stale."""
+    file = MANIFEST.get(name)
+    if file is None:
+        return Response("no such file\n", 404, media_type="text/plain")
+    headers = {"ETag": file.etag, "Cache-Control": "public, max-age=31536000, immutable"}
+    if asked.headers.get("if-none-match") == file.etag:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, headers=headers, media_type=file.media_type)

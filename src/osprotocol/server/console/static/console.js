@@ -1,0 +1,630 @@
+// The console's script. Every page works without it; it adds live updates, keys and small comforts.
+// HTML only ever comes from this server, and is exchanged node by node.
+
+const find = (query, root = document) => root.querySelector(query);
+const all = (query, root = document) => [...root.querySelectorAll(query)];
+const main = find("#main");
+const mode = main?.dataset.live ?? "";
+const signedIn = "cursor" in document.body.dataset;
+const policy = globalThis.trustedTypes?.createPolicy("osprotocol", { createHTML: (text) => text });
+const parse = (text) => new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html");
+const plural = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+
+export function announce(text) {
+  const region = find("#announce");
+  if (region && region.textContent !== text) region.textContent = text;
+}
+
+// ---- times, in the reader's zone
+
+const skew = signedIn ? Date.parse(document.body.dataset.now) - Date.now() : 0;
+const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+function rough(seconds) {
+  const [name, size] = units.find(([, length]) => seconds >= length) ?? units[3];
+  return `${Math.floor(seconds / size)} ${name}`;
+}
+
+function ago(instant) {
+  const seconds = Math.trunc((Date.now() + skew - instant) / 1000);
+  if (Math.abs(seconds) < 5) return "just now";
+  return seconds < 0 ? `in ${rough(-seconds)}` : `${rough(seconds)} ago`;
+}
+
+function took(milliseconds) {
+  if (milliseconds < 1000) return `${Math.max(0, Math.round(milliseconds))} ms`;
+  if (milliseconds < 9950) return `${(milliseconds / 1000).toFixed(1)} s`;
+  const seconds = Math.round(milliseconds / 1000);
+  const at = units.findIndex(([, size]) => seconds >= size);
+  const rest = seconds % units[at][1];
+  return rough(seconds) + (units[at + 1] && rest >= units[at + 1][1] ? ` ${Math.floor(rest / units[at + 1][1])} ${units[at + 1][0]}` : "");
+}
+
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const hours = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const sameDay = new Intl.DateTimeFormat([], hours);
+const otherDay = new Intl.DateTimeFormat([], { month: "short", day: "numeric", ...hours });
+const zoned = new Intl.DateTimeFormat([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+const whole = new Intl.DateTimeFormat([], { dateStyle: "full", timeStyle: "long" });
+
+export function localize(root) {
+  const today = new Date().toDateString();
+  for (const element of all("time[datetime]", root)) {
+    const moment = new Date(element.dateTime);
+    if (Number.isNaN(moment.getTime())) continue;
+    element.title = whole.format(moment);
+    if ("ago" in element.dataset) say(element, ago(moment.getTime()));
+    else if ("clock" in element.dataset) say(element, (element.dataset.clock ? zoned : moment.toDateString() === today ? sameDay : otherDay).format(moment));
+  }
+  for (const element of all("[data-since]", root)) say(element, took(Date.now() + skew - Date.parse(element.dataset.since)));
+  for (const element of all("[data-until]", root)) {
+    const left = Date.parse(element.dataset.until) - Date.now() - skew;
+    say(element, left > 0 ? `${took(left)} left` : "over");
+  }
+  for (const element of all("[data-copy], [data-needs-script]", root)) element.hidden = false;
+}
+
+// ---- exchanging a page's content
+
+const keyOf = (node) => node.id || node.dataset?.id || node.dataset?.number || "";
+const isBusy = (node) => find("form[data-answer]", node) || node.contains(document.activeElement) || all("input, textarea, select", node).some((field) =>
+  field.type === "checkbox" || field.type === "radio" ? field.checked !== field.defaultChecked
+    : "defaultValue" in field && field.type !== "hidden" && field.value !== field.defaultValue);
+
+function morphAttributes(from, to) {
+  for (const { name, value } of to.attributes) {
+    if (name === "open" && from.tagName === "DETAILS") continue;
+    if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+  }
+  for (const { name } of [...from.attributes]) {
+    if (!to.hasAttribute(name) && !(name === "open" && from.tagName === "DETAILS")) from.removeAttribute(name);
+  }
+}
+
+const fits = (from, to) => from && from.nodeType === to.nodeType && from.nodeName === to.nodeName && keyOf(from) === keyOf(to);
+
+/** Make one tree like another; nodes that are the same stay, with focus, selection and what was typed. */
+export function morph(from, to) {
+  if (from.nodeType !== Node.ELEMENT_NODE) {
+    if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
+    return;
+  }
+  if ("keep" in from.dataset || ("guard" in from.dataset && isBusy(from))) return;
+  morphAttributes(from, to);
+  const keyed = new Map();
+  for (const child of from.children) if (keyOf(child)) keyed.set(keyOf(child), child);
+  let next = from.firstChild;
+  for (const wanted of [...to.childNodes]) {
+    const known = keyed.get(keyOf(wanted));
+    if (known && known !== next && fits(known, wanted)) from.insertBefore(known, next);
+    const here = known && fits(known, wanted) ? known : fits(next, wanted) ? next : null;
+    if (here) {
+      next = here.nextSibling;
+      morph(here, wanted);
+    } else {
+      from.insertBefore(document.importNode(wanted, true), next);
+    }
+  }
+  while (next) {
+    const gone = next;
+    next = next.nextSibling;
+    if (!(gone.nodeType === Node.ELEMENT_NODE && "guard" in gone.dataset && isBusy(gone))) gone.remove();
+  }
+}
+
+/** The page at an address as it is now; null when there is none. */
+export async function fragmentOf(address) {
+  const url = new URL(address, location.href);
+  url.searchParams.set("fragment", "1");
+  const answer = await fetch(url, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+  if (answer.redirected && new URL(answer.url).pathname === "/sign-in") {
+    setState("out");
+    return null;
+  }
+  if (answer.status === 404) {
+    setState("gone");
+    return null;
+  }
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  const page = parse(await answer.text());
+  const content = find("#main", page);
+  if (!content) return null;
+  localize(content);
+  return { page, content };
+}
+
+function updateBadge(page) {
+  const text = page.body.dataset.inbox ?? "";
+  const badge = find("#inbox-count");
+  if (badge) {
+    const before = badge.hidden ? "" : badge.firstElementChild.textContent;
+    badge.hidden = text === "";
+    say(badge.firstElementChild, text);
+    if (before !== text) announce(text ? `Inbox: ${text} waiting` : "Inbox: nothing waits");
+  }
+  if (page.title) document.title = page.title;
+}
+
+// ---- what comes live
+
+const listeners = new Set();
+/** Call with each batch of events: `[{runId, type, …}]`; an empty one asks to look again at everything. */
+export const onEvents = (listener) => listeners.add(listener);
+let cursor = Number(document.body.dataset.cursor ?? 0);
+let state = "";
+let lostAt = null;
+const channel = "BroadcastChannel" in globalThis && signedIn ? new BroadcastChannel("osprotocol") : null;
+
+const words = { live: "Live", wait: "Connecting", off: "Not live", poll: "Every 10 s" };
+
+function setState(now) {
+  if (state === now || state === "out") return;
+  state = now;
+  const badge = find("#live");
+  const banner = find("#stale");
+  if (!badge || !banner) return;
+  badge.hidden = false;
+  badge.dataset.state = now === "live" ? "live" : now === "wait" ? "wait" : "off";
+  say(find(".live-word", badge), words[now] ?? "Not live");
+  lostAt = now === "live" ? null : lostAt ?? new Date();
+  const since = lostAt ? sameDay.format(lostAt) : "";
+  banner.hidden = now === "live" || now === "wait";
+  say(banner, {
+    off: `Not connected since ${since}. This page may be out of date.`,
+    poll: `No live updates since ${since}. This page looks every 10 seconds.`,
+    gone: "What this page shows is not there any more.",
+    out: "You are signed out. Load the page again.",
+  }[now] ?? "");
+}
+
+function deliver(events) {
+  for (const listener of listeners) listener(events);
+}
+
+function receive(events, at) {
+  cursor = Math.max(cursor, at);
+  channel?.postMessage({ events, at });
+  deliver(events);
+}
+
+const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** Until the stream breaks; silence for longer than two heartbeats counts as broken. */
+async function readStream() {
+  const control = new AbortController();
+  let watchdog = setTimeout(() => control.abort(), 15000);
+  try {
+    const answer = await fetch(`/api/v1/events?after=${cursor}`, {
+      headers: { Accept: "text/event-stream", "Last-Event-ID": String(cursor) }, signal: control.signal, cache: "no-store",
+    });
+    if (answer.status === 401) return "out";
+    if (!answer.ok || !answer.body) return "off";
+    tell("live");
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return "cut";
+      clearTimeout(watchdog);
+      watchdog = setTimeout(() => control.abort(), 35000);
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      const events = [];
+      let at = 0;
+      for (const block of blocks) {
+        const fields = {};
+        for (const line of block.split("\n")) {
+          const colon = line.indexOf(":");
+          if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
+        }
+        if (fields.event === "reset") return "reset";
+        if (fields.id) at = Number(fields.id);
+        if (fields.data && !fields.event) events.push(JSON.parse(fields.data));
+      }
+      if (events.length) receive(events, at);
+    }
+  } catch {
+    return "off";
+  } finally {
+    clearTimeout(watchdog);
+    control.abort();
+  }
+}
+
+function tell(now) {
+  setState(now);
+  channel?.postMessage({ state: now, at: cursor });
+}
+
+/** One window of a browser keeps the stream; the others hear from it. */
+async function lead() {
+  if (channel) channel.onmessage = ({ data }) => data.hello && channel.postMessage({ state, at: cursor });
+  let failures = 0;
+  for (;;) {
+    const began = Date.now();
+    const end = await readStream();
+    if (end === "out") return tell("out");
+    if (end === "reset") {
+      const newest = await fragmentOf(location.href).catch(() => null);
+      if (newest) cursor = Math.max(cursor, Number(newest.page.body.dataset.cursor));
+      receive([], cursor);
+    }
+    failures = Date.now() - began > 5000 ? 0 : failures + 1;
+    if (failures > 1 || end === "off") tell(failures > 3 ? "poll" : "off");
+    await pause(Math.min(10000, 250 * 2 ** Math.min(failures, 6)));
+  }
+}
+
+function follow() {
+  if (!channel) return;
+  channel.onmessage = ({ data }) => {
+    if (data.state) setState(data.state);
+    if (data.events) deliver(data.events);
+    else if (data.at > cursor) deliver([]);
+    if (data.at) cursor = Math.max(cursor, data.at);
+  };
+  channel.postMessage({ hello: true });
+}
+
+// ---- keeping this page up to date
+
+let wanted = false;
+let running = false;
+let lastTook = 0;
+
+/** At most four times a second, less often when the server or the page is slow. */
+export function refreshSoon() {
+  wanted = true;
+  if (running || document.hidden) return;
+  running = true;
+  setTimeout(refresh, Math.max(250, lastTook * 3));
+}
+
+async function refresh() {
+  wanted = false;
+  const began = performance.now();
+  try {
+    const found = await fragmentOf(location.href);
+    if (found) {
+      updateBadge(found.page);
+      if (mode === "runs") updateRuns(found.content);
+      else if (mode && mode !== "none") morph(main, found.content);
+    }
+  } catch {
+    if (state === "live") wanted = true;
+  }
+  lastTook = performance.now() - began;
+  running = false;
+  if (wanted) refreshSoon();
+}
+
+document.addEventListener("visibilitychange", () => !document.hidden && wanted && refreshSoon());
+
+onEvents((events) => {
+  if (mode === "run") {
+    if (!events.length || events.some((event) => event.runId === main.dataset.run)) refreshSoon();
+    else if (events.some((event) => event.type.startsWith("request."))) badgeSoon();
+  } else if (mode === "all" || mode === "runs") refreshSoon();
+  else if (!events.length || events.some((event) => event.type.startsWith("request."))) badgeSoon();
+});
+
+let badgeTimer = 0;
+function badgeSoon() {
+  badgeTimer ||= setTimeout(async () => {
+    badgeTimer = 0;
+    const found = await fragmentOf("/settings").catch(() => null);
+    if (found) {
+      found.page.title = document.title.replace(/^(\([0-9+]+\) )?/, found.page.body.dataset.inbox ? `(${found.page.body.dataset.inbox}) ` : "");
+      updateBadge(found.page);
+    }
+  }, 1000);
+}
+
+// ---- the list of runs: rows stay where they are
+
+let waiting = null;
+
+function updateRuns(content) {
+  const table = find("#runs tbody");
+  const fresh = find("#runs tbody", content);
+  const tabs = find(".tabs", main);
+  if (tabs) morph(tabs, find(".tabs", content));
+  if (!table || !fresh) {
+    if (Boolean(table) !== Boolean(fresh)) offer(content, fresh ? fresh.rows.length : table.rows.length);
+    return;
+  }
+  const rows = new Map([...fresh.rows].map((row) => [row.dataset.id, row]));
+  let changes = 0;
+  for (const row of table.rows) {
+    const now = rows.get(row.dataset.id);
+    row.classList.toggle("is-gone", !now);
+    if (now) morph(row, now);
+    else changes += 1;
+    rows.delete(row.dataset.id);
+  }
+  const isFirst = !new URL(location.href).searchParams.has("cursor");
+  offer(content, (isFirst ? rows.size : 0) || changes);
+}
+
+function offer(content, changes) {
+  const button = find("#updates");
+  waiting = changes ? content : null;
+  if (!button) return;
+  button.hidden = !changes;
+  if (changes) {
+    say(button, `Show ${plural(changes, "update")}`);
+    announce(`${plural(changes, "update")} to the list of runs`);
+  }
+}
+
+function applyUpdates() {
+  if (!waiting) return;
+  const picked = new Set(all("#runs input[name=run]:checked").map((box) => box.value));
+  morph(main, waiting);
+  for (const box of all("#runs input[name=run]")) box.checked = picked.has(box.value);
+  offer(null, 0);
+  countPicked();
+}
+
+function countPicked() {
+  const boxes = all("#runs input[name=run]");
+  const picked = boxes.filter((box) => box.checked).length;
+  const label = find("#selected-count");
+  if (label) say(label, picked ? `${plural(picked, "run")} selected` : "Select runs to act on many");
+  const everything = find("#select-all") ?? {};
+  everything.checked = picked > 0 && picked === boxes.length;
+  everything.indeterminate = picked > 0 && !everything.checked;
+}
+
+// ---- following a log
+
+async function followLog() {
+  const log = find("#log");
+  const box = find("#follow");
+  if (!log || !box || "still" in log.dataset) return;
+  log.scrollTop = log.scrollHeight;
+  for (;;) {
+    await pause(1000);
+    // The box goes away with the end of the run: what is written last is still fetched.
+    if (document.hidden || (box.isConnected && !box.checked)) continue;
+    const address = new URL(location.href);
+    address.searchParams.set("after", log.dataset.after);
+    const found = await fragmentOf(address).catch(() => null);
+    if (!found) continue;
+    const before = log.dataset.after;
+    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    for (const line of all(".log-line", found.content)) {
+      if (Number(line.dataset.number) <= Number(log.dataset.after)) continue;
+      log.append(document.importNode(line, true));
+      log.dataset.after = line.dataset.number;
+    }
+    if (log.childElementCount) find("[data-log-empty]")?.remove();
+    while (log.childElementCount > 5000) log.firstElementChild.remove();
+    if (atEnd) log.scrollTop = log.scrollHeight;
+    if ("final" in found.content.dataset && before === log.dataset.after) return;
+  }
+}
+
+// ---- links, buttons, forms
+
+async function swap(address, isNew) {
+  const found = await fragmentOf(address).catch(() => null);
+  if (!found) return location.assign(address);
+  if (isNew) history.pushState(null, "", address);
+  morph(main, found.content);
+  updateBadge(found.page);
+  const target = location.hash && find(location.hash);
+  if (target && isNew) {
+    target.focus({ preventScroll: true });
+    target.scrollIntoView({ block: "nearest" });
+  }
+}
+
+addEventListener("popstate", () => find("[data-swap]") && swap(location.href, false));
+
+document.addEventListener("click", async (event) => {
+  const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+  const link = event.target.closest("a[data-swap]");
+  if (link && plain) {
+    event.preventDefault();
+    return swap(link.href, true);
+  }
+  const copy = event.target.closest("[data-copy]");
+  if (copy) {
+    const text = find(copy.dataset.copy)?.textContent ?? "";
+    await navigator.clipboard?.writeText(text).then(() => announce("Copied"), () => announce("Copying is not allowed here"));
+  }
+  if (event.target.closest("#updates")) applyUpdates();
+  if (event.target.closest("[data-sheet]") && plain) {
+    event.preventDefault();
+    find("#sheet")?.showModal();
+  }
+  for (const menu of all("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+
+let lastPicked = null;
+document.addEventListener("click", (event) => {
+  if (event.target.id === "select-all") {
+    for (const box of all("#runs input[name=run]")) box.checked = event.target.checked;
+  } else if (event.target.matches?.("#runs input[name=run]")) {
+    const boxes = all("#runs input[name=run]");
+    const [here, there] = [boxes.indexOf(event.target), boxes.indexOf(lastPicked)];
+    if (event.shiftKey && there >= 0) {
+      for (const box of boxes.slice(Math.min(here, there), Math.max(here, there) + 1)) box.checked = event.target.checked;
+    }
+    lastPicked = event.target;
+  } else return;
+  countPicked();
+});
+
+document.addEventListener("change", (event) => event.target.closest("[data-theme-form]")?.requestSubmit());
+
+// ---- keys
+
+const typing = (element) => element?.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]");
+let prefix = 0;
+
+function step(by) {
+  const rows = all("[data-row]", main).filter((row) => row.getClientRects().length);
+  const here = rows.indexOf(document.activeElement);
+  const next = here < 0 && by < 0 ? rows.length - 1 : here + by;
+  rows[Math.min(Math.max(next, 0), rows.length - 1)]?.focus();
+}
+
+const press = (selector) => {
+  const element = find(selector);
+  element?.focus();
+  return element;
+};
+
+const keys = {
+  j: () => step(1),
+  k: () => step(-1),
+  x: () => document.activeElement.closest("tr, li")?.querySelector("input[type=checkbox]")?.click(),
+  "/": () => press("[data-search]"),
+  a: () => press("button[data-key=a]"),
+  r: () => press("button[data-key=r]"),
+  p: () => press("[data-act=pause]")?.click(),
+  u: () => applyUpdates(),
+  "?": () => find("#sheet")?.showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.isComposing) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    const at = document.activeElement;
+    const form = at?.closest("form[method=post]");
+    if (!form) return;
+    event.preventDefault();
+    if (at.matches("button[type=submit]")) return form.requestSubmit(at);
+    const buttons = all("button[type=submit]:not([tabindex='-1'], [formnovalidate])", form).filter((button) => !button.disabled);
+    // With a choice to make, the choice is made by going to its button.
+    if (buttons.length === 1) form.requestSubmit(buttons[0]);
+    else buttons[0]?.focus();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || find("dialog[open]")) return;
+  if (event.key === "Escape") {
+    const menu = document.activeElement?.closest("details.menu[open]");
+    if (menu) find("summary", menu).focus(), (menu.open = false);
+    else if (typing(document.activeElement)) document.activeElement.blur();
+    else (find("[data-close]") ?? find("[data-back]"))?.click();
+    return;
+  }
+  if (typing(document.activeElement)) return;
+  if (event.key === "g") {
+    prefix = Date.now();
+    return;
+  }
+  const after = Date.now() - prefix < 1500 && find(`[data-key="g ${CSS.escape(event.key)}"]`);
+  prefix = 0;
+  if (after) {
+    event.preventDefault();
+    after.click();
+  } else if (keys[event.key]) {
+    event.preventDefault();
+    keys[event.key]();
+  }
+});
+
+// ---- beginning
+
+localize(document);
+if (find("#zone")) say(find("#zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
+setInterval(() => document.hidden || localize(main), 5000);
+find("[data-focus]")?.focus();
+const address = new URL(location.href);
+if (address.searchParams.has("done")) {
+  address.searchParams.delete("done");
+  history.replaceState(null, "", address);
+}
+followLog();
+if (signedIn) {
+  setState("wait");
+  setInterval(() => state !== "live" && state !== "wait" && state !== "out" && deliver([]), 10000);
+  follow();
+  if (navigator.locks) navigator.locks.request("osprotocol-stream", lead);
+  else lead();
+}
+
+/* ---- requests, inbox, forms (begin) ---- */
+const turnOff = (root) => all("button", root).forEach((button) => { button.disabled = true; });
+const onRequests = (listener) => onEvents((events) => (!events.length || events.some((event) => event.type.startsWith("request."))) && listener());
+
+// Nobody gets buttons for something else than what they read.
+async function checkAsk(ask) {
+  const answer = await fetch(`/api/v1/requests/${encodeURIComponent(ask.dataset.request)}`).catch(() => null);
+  if (!answer?.ok) return;
+  const { revision, digest, status, responses } = await answer.json();
+  if (`${revision}:${digest}:${status}:${responses.length}` === ask.dataset.mark) return;
+  ask.dataset.stale = "yes";
+  const by = responses.at(-1)?.by;
+  say(find("[data-told]", ask), status !== "open" ? `It is now ${status}${by ? ` (${by})` : ""}.` : by ? `${by} voted meanwhile.` : "What is asked is different now.");
+  turnOff(ask);
+  find("[data-changed]", ask).hidden = false;
+}
+const checkAsks = () => document.hidden || all("[data-mark]:has(form[data-answer])").forEach(checkAsk);
+onRequests(checkAsks);
+addEventListener("focus", checkAsks);
+
+// Who has opened everything has seen it.
+document.addEventListener("toggle", ({ target }) => {
+  target.dataset.opened = "";
+  const ask = target.closest("[data-mark]");
+  const box = ask && find("[data-viewed]", ask);
+  if (box && !find("[data-folded]:not([data-opened])", ask)) box.checked = true;
+}, true);
+
+// A form is sent once; its pressed button is part of it.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!("submit" in form.dataset)) return;
+  const unseen = event.submitter?.value === "approve" && find("[data-viewed]:not(:checked)", form);
+  if (unseen) unseen.focus();
+  if (unseen || form.dataset.sent || form.closest("[data-stale]")) return event.preventDefault();
+  form.dataset.sent = "yes";
+  setTimeout(turnOff, 0, form);
+});
+addEventListener("pageshow", (event) => event.persisted && find("[data-sent]") && location.reload());
+
+// A new time is in the reader's own zone.
+document.addEventListener("input", ({ target }) => {
+  const zone = target.closest(".moment")?.querySelector("input[type=text]");
+  if (target === zone) zone.dataset.typed = "yes";
+  else if (zone && target.type === "datetime-local" && !target.defaultValue && !zone.dataset.typed) {
+    zone.value = new Date(target.value || Date.now()).toString().replace(/.*GMT(...)(..).*/, "$1:$2");
+  }
+});
+
+// The inbox: what is new waits for a click, what is over stays.
+let news = null;
+let looking = 0;
+async function look() {
+  looking = 0;
+  const here = new URL(location.href);
+  const shown = find(".pane .question");
+  if (shown) here.searchParams.set("at", shown.dataset.request);
+  const found = await fragmentOf(here).catch(() => null);
+  if (!found) return;
+  if (!find(".asks")) return morph(main, found.content);
+  morph(find(".tabs"), find(".tabs", found.content));
+  news = find(".asks", found.content);
+  const rows = new Map(all("li[data-id]", found.content).map((row) => [row.dataset.id, row]));
+  for (const row of find(".asks").children) {
+    const now = rows.get(row.dataset.id);
+    if (now) morph(row, now);
+    else row.classList.add("is-gone");
+    rows.delete(row.dataset.id);
+  }
+  const button = find("#news");
+  button.hidden = !rows.size;
+  say(button, plural(rows.size, "new question"));
+}
+if (find("#news")) {
+  onRequests(() => { looking ||= setTimeout(look, 300); });
+  find("#news").onclick = keys.u = () => news && (morph(find(".asks"), news), (find("#news").hidden = true));
+}
+/* ---- requests, inbox, forms (end) ---- */

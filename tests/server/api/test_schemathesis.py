@@ -1,0 +1,34 @@
+"""The description holds: whatever is sent, no 5xx and no answer that is not documented."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from tests.server.api.samples import on_a_port, started
+from tests.server.security.world import world
+
+_CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+# Evicting takes this process's own runs away; users and tokens would take away the rights that the rest needs.
+_LEFT_OUT = "evict|tokens|users"
+
+
+async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    """Generated requests for every path are answered as documented."""
+    async with world() as made, on_a_port(made) as address:
+        await made.add_person("everybody", "viewer", "operator", "approver", "admin")
+        for name in ("api-ask", "api-question", "api-fail"):
+            await started(made, name)
+        description = tmp_path / "openapi.json"
+        description.write_text(json.dumps(made.app.state.description()))
+        process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).parent / "schemathesis"),
+            "run", str(description), "--url", address, "--checks", _CHECKS, "--exclude-path-regex", _LEFT_OUT,
+            "--phases", "coverage,fuzzing", "--max-examples", "5", "--seed", "1",
+            "-H", f"Authorization: Bearer {made.secrets['everybody']}",
+            cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()[-4_000:]
