@@ -264,7 +264,7 @@ def test_watch_in_a_pipe_refuses_a_wrong_status(osp: Osp, waiting: str) -> None:
     assert osp("watch", "--status", "done").code == 2
 
 
-def test_a_server_is_not_supported_yet(osp: Osp) -> None:
+def test_the_distributed_engine_is_not_supported_yet(osp: Osp) -> None:
     """Exit code 2 and what to do instead."""
-    said = osp("list", "--db", "http://localhost:1")
+    said = osp("list", "--db", "restate://localhost:1")
     assert (said.code, len(said.err.splitlines())) == (2, 1)

@@ -53,6 +53,35 @@ def test_another_programs_database(osp: Osp, folder: Path) -> None:
     assert (folder / "other.db").read_bytes() == before
 
 
+def test_an_older_schema_is_left_as_it_is(osp: Osp, folder: Path) -> None:
+    """Looking brings nothing up to date; the next start does, and says so."""
+    kept = Path(__file__).resolve().parents[1] / "store" / "schema-1.sql"
+    with sqlite3.connect(folder / "old.db") as old:
+        old.executescript(kept.read_text(encoding="utf-8"))
+        old.executescript(f"PRAGMA application_id = {0x4F535052}; PRAGMA user_version = 1")
+    old.close()
+    before = (folder / "old.db").read_bytes()
+    said = osp("doctor", "--db", "old.db")
+    assert said.code == 0
+    assert "schema version 1; the next start brings it to 2" in said.out
+    assert (folder / "old.db").read_bytes() == before
+    assert osp("list", "--db", "old.db").code == 0
+    assert levels(osp, "--db", "old.db")["schema"] == "good"
+
+
+def test_a_changed_audit_log_is_bad(osp: Osp, folder: Path) -> None:
+    """The record is named, and the exit code is 1."""
+    osp("user", "add", "ann")
+    assert levels(osp)["audit"] == "good"
+    with sqlite3.connect(folder / ".osp" / "runs.db") as connection:
+        connection.execute("DROP TRIGGER audit_stays")
+        connection.execute("UPDATE audit SET by = 'mallory'")
+    connection.close()
+    said = osp("doctor")
+    assert said.code == 1
+    assert "record 1 of the audit log is not as it was written" in said.out
+
+
 def test_a_newer_schema(osp: Osp, folder: Path) -> None:
     """The advice is to upgrade; every other command refuses with exit code 6."""
     osp("run", "flow.py:echo", "--db", "new.db")

@@ -11,8 +11,10 @@ from typing import Any
 from typer.exceptions import Abort, TyperException
 
 # Importing a module registers its commands.
+import osprotocol.cli.accounts
 import osprotocol.cli.people
 import osprotocol.cli.reading
+import osprotocol.cli.serving
 import osprotocol.cli.start
 import osprotocol.cli.steering
 import osprotocol.cli.upkeep
@@ -27,7 +29,7 @@ _ORDER = (
     "run", "list", "show", "logs", "events", "watch",
     "inbox", "approve", "reject", "respond",
     "pause", "resume", "cancel", "retry", "fork",
-    "worker", "workers", "evict", "workflows",
+    "serve", "worker", "workers", "evict", "workflows",
     "delete", "backup", "prune", "doctor",
 )  # fmt: skip
 app.registered_commands.sort(key=lambda one: _ORDER.index(one.name or ""))

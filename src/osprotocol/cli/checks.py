@@ -8,10 +8,9 @@ from typing import Any
 
 from osprotocol import _limits
 from osprotocol._embedded.doctor import Finding, Level, examine
-from osprotocol.cli.exits import CommandError
 from osprotocol.cli.session import Session
 from osprotocol.client import Client
-from osprotocol.errors import OSProtocolError
+from osprotocol.errors import NotSupportedError, OSProtocolError
 from osprotocol.protocol.run import FINAL_STATUSES, RunSnapshot, RunStatus
 
 _NAMED = 5
@@ -22,10 +21,12 @@ async def check_everything(session: Session) -> list[Finding]:
     """All findings, in order; what cannot be checked because of an earlier one is left out."""
     path = session.database()
     if path is None:
-        raise CommandError(f"doctor examines a database file; {session.address!r} is none")
+        scheme = (session.address or "").partition(":")[0].lower()
+        raise NotSupportedError("doctor", scheme, "run it where the database file is, with --db PATH")
     findings = await asyncio.to_thread(lambda: list(examine(path)))
-    if not path.exists() or any(one.level == "bad" for one in findings):
-        return findings
+    old = any(one.check == "schema" and one.level == "note" for one in findings)
+    if not path.exists() or old or any(one.level == "bad" for one in findings):
+        return findings  # opening a database of an older version would bring it up to date
     try:
         async with session.connect() as client:
             findings += [one async for one in _inhabitants(client)]

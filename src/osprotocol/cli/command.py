@@ -17,7 +17,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Db = Annotated[
     str | None,
-    typer.Option("--db", metavar="PATH", help="Database file or URL. Default: OSP_URL, else the nearest .osp/runs.db."),
+    typer.Option(
+        "--db",
+        "--url",
+        metavar="PATH",
+        help="Database file, or URL of a server. Default: OSP_URL, else the nearest .osp/runs.db.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the wire form: one JSON object, or one per line.")]
 
@@ -53,7 +58,19 @@ def settings(
     context.obj = Session(db, json)
 
 
-def command(name: str) -> Callable[[F], F]:
+def group(name: str, help: str) -> typer.Typer:
+    """A command that has commands: `command` takes it as `within`."""
+    made = typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.add_typer(made, name=name)
+    return made
+
+
+def command(name: str, within: typer.Typer = app) -> Callable[[F], F]:
     """Make a function, whose first parameter is the `Session`, the command of that name. It may be async."""
 
     def decorate(function: F) -> F:
@@ -81,7 +98,7 @@ def command(name: str) -> Callable[[F], F]:
         invoke.__signature__ = signature  # type: ignore[attr-defined]
         invoke.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
         del invoke.__wrapped__
-        app.command(name)(invoke)
+        within.command(name)(invoke)
         return function
 
     return decorate

@@ -55,6 +55,7 @@ _BY_HTTP_STATUS = {
     422: ExitCode.USAGE,
     501: ExitCode.USAGE,
     404: ExitCode.NOT_FOUND,
+    401: ExitCode.CONFLICT,
     403: ExitCode.CONFLICT,
     409: ExitCode.CONFLICT,
 }

@@ -85,7 +85,13 @@ class Follower:
 
     @property
     def advice(self) -> str:
-        """The commands that let the run go on: a pause is ended first."""
+        """How the run goes on without this command: a pause is ended first."""
+        if self.session.is_remote:
+            return f"is the server's; see it with: {self.command(f'show {self.execution.id}')}"
+        return f"goes on with: {self._commands}"
+
+    @property
+    def _commands(self) -> str:
         paused = [wait.run_id or self.execution.id for wait in self.execution.waiting_on if wait.kind == "paused"]
         words = [f"resume {run_id}" for run_id in paused] + [f"worker {shlex.quote(self.target)}"]
         return "  and then: ".join(self.command(one) for one in words)
@@ -132,7 +138,7 @@ class _Watching:
                 self.follower.display.log(line)
             self._log_number = lines[-1].number
         self.follower.display.show(self.execution.snapshot)
-        self.follower.interrupts.last_words = f"; run {self.execution.id} goes on with: {self.follower.advice}"
+        self.follower.interrupts.last_words = f"; run {self.execution.id} {self.follower.advice}"
 
     # ------------------------------------------------------------------ answers
 
@@ -249,7 +255,7 @@ class _Watching:
             if (line or "").strip().lower() in ("c", "cancel"):
                 await self._cancel(finished)
                 return
-        say(f"run {self.execution.id} is left {self.execution.status.value}; it goes on with: {follower.advice}")
+        say(f"run {self.execution.id} is left {self.execution.status.value}; it {follower.advice}")
         raise LeftError(follower.interrupts.exit_code)
 
     async def _cancel(self, finished: asyncio.Task[RunStatus]) -> None:

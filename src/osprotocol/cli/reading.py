@@ -273,14 +273,14 @@ async def events(
 
 
 async def _all_events(session: Session, client: Client, after: int, follow: bool) -> None:
-    stream = client.events(after)
-    while True:
-        try:
-            # Without --follow the end is where nothing is at hand at once; a stream of all runs has no other end.
-            event = await asyncio.wait_for(anext(stream), None if follow else _FOLLOW_S)
-        except TimeoutError:
-            return
-        _write_event(session, event, with_run=True)
+    if follow:
+        async for event in client.events(after):
+            _write_event(session, event, with_run=True)
+        return
+    while found := await client._engine.read_events(None, after, _limits.PAGE_SIZE):
+        for event in found:
+            _write_event(session, event, with_run=True)
+        after = found[-1].cursor
 
 
 def _write_event(session: Session, event: Event, *, with_run: bool) -> None:

@@ -31,10 +31,13 @@ def reference() -> str:
     return "\n".join(lines)
 
 
-def _command(command: Any) -> list[str]:
+def _command(command: Any, group: str = "") -> list[str]:
+    if hasattr(command, "commands"):
+        within = [_command(one, f"{group}{command.name} ") for one in command.commands.values()]
+        return [line for lines in within for line in lines]
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option" and one.opts[0] not in _SHARED]
-    words = " ".join(["osp", command.name, *(one.metavar or one.name.upper() for one in arguments)])
+    words = " ".join(["osp", group + command.name, *(one.metavar or one.name.upper() for one in arguments)])
     lines = [f"### `{words}{' [OPTIONS]' if options else ''}`", "", command.help.strip(), ""]
     rows = [(one.metavar, one.help) for one in arguments]
     rows += [(_names(one), one.help + _default(one)) for one in options]

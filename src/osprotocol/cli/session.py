@@ -21,7 +21,7 @@ class Session:
     """The settings that all commands share.
 
     Attributes:
-        url: from ``--db``; None leaves it to `connect` (``OSP_URL``, else the nearest ``.osp/runs.db``).
+        url: from ``--db`` or ``--url``; None leaves it to `connect` (``OSP_URL``, else the nearest ``.osp/runs.db``).
         json: whether to print the wire form.
     """
 
@@ -32,6 +32,11 @@ class Session:
     def address(self) -> str | None:
         """The URL that was given on the command line or in ``OSP_URL``."""
         return self.url or os.environ.get("OSP_URL") or None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the address is a server's: its workers execute the runs, and this process only asks."""
+        return (self.address or "").partition(":")[0].lower() in ("http", "https")
 
     @property
     def interactive(self) -> bool:
@@ -45,7 +50,7 @@ class Session:
         address = self.address
         if address is None:
             return find_database(Path.cwd())
-        if address.partition(":")[0] in ("http", "https", "restate") or "\x00" in address:
+        if self.is_remote or address.partition(":")[0] == "restate" or "\x00" in address:
             return None
         return Path(address.removeprefix("sqlite:")).absolute()
 

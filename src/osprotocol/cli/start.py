@@ -20,11 +20,11 @@ from osprotocol.cli.forms import NobodyAnswersError, ask_missing, ask_value
 from osprotocol.cli.interrupt import Interrupts
 from osprotocol.cli.output import clean, pretty, say, to_json, write
 from osprotocol.cli.session import Session
-from osprotocol.cli.target import load_workflow
+from osprotocol.cli.target import load_workflow, served_workflow
 from osprotocol.cli.terminal import Terminal
 from osprotocol.cli.values import duration, input_of, labels, resolve, retry
 from osprotocol.client import Client
-from osprotocol.errors import OSProtocolError
+from osprotocol.errors import OSProtocolError, UnknownWorkflowError
 from osprotocol.execution import Execution
 from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.protocol.timeout import Timeout
@@ -40,7 +40,9 @@ _ENDS = {
 @command("run")
 async def run(
     session: Session,
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="module:workflow or file.py:workflow.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="module:workflow or file.py:workflow; of a server, its name.")
+    ],
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[INPUT]...", help="JSON, key=value pairs, @FILE, - (standard input) or a text."),
@@ -74,7 +76,7 @@ async def run(
 
     A run that was killed goes on: start it again with the same --key, or start a worker.
     """
-    workflow = load_workflow(target)
+    workflow, schema = await _find(session, target)
     if on_timeout not in ("fail", "cancel", "continue"):
         raise CommandError(f"--on-timeout: {on_timeout!r} is not fail, cancel or continue")
     options = RunOptions(
@@ -84,13 +86,13 @@ async def run(
         idempotency_key=key,
     )
     given = Answers(answers) if answers is not None else None
-    value = await _input(session, workflow, words or [])
+    value = await _input(session, workflow, schema, words or [])
     if detach:
         return await _detach(session, workflow, value, options, target)
     with Interrupts() as interrupts:
         async with session.connect(worker=True, create=True) as client:
             execution = await client.create_run(workflow, value, options).start()
-            if not quiet and not session.json:
+            if not quiet and not session.json and not session.is_remote:
                 await _tell_company(client, execution)
             display = Silence() if quiet or session.json else (Bar() if session.interactive else Lines())
             follower = Follower(session, client, execution, interrupts, display, target, given, wait)
@@ -104,9 +106,23 @@ async def run(
             return _ENDS[status]
 
 
-async def _input(session: Session, workflow: Workflow[Any, Any], words: list[str]) -> Any:
+async def _find(session: Session, target: str) -> tuple[Workflow[Any, Any], dict[str, Any] | None]:
+    """The workflow that a target names, and the schema of its input."""
+    if session.is_remote:
+        async with session.connect() as client:
+            for info in client.workflows():
+                if info.name == target:
+                    return served_workflow(info), info.input_schema
+            if ":" not in target and not target.endswith(".py"):
+                raise UnknownWorkflowError(target, tuple(info.name for info in client.workflows()))
+    workflow = load_workflow(target)
+    return workflow, workflow.input.schema() if workflow.has_input else None
+
+
+async def _input(
+    session: Session, workflow: Workflow[Any, Any], schema: dict[str, Any] | None, words: list[str]
+) -> Any:
     """The input as the workflow's type: from the command line, and what is missing from the person."""
-    schema = workflow.input.schema() if workflow.has_input else None
     what = f"input of workflow {workflow.name!r}"
     if schema is None:
         if words:
@@ -117,6 +133,8 @@ async def _input(session: Session, workflow: Workflow[Any, Any], words: list[str
     if not words:
         if workflow.default is not inspect.Parameter.empty:
             return None
+        if session.is_remote and not session.interactive:
+            return None  # whether it may be left out is the server's to say
         if not session.interactive:
             raise CommandError(f"{what} is missing; it is {_wanted(plain)}", "input")
     try:
@@ -141,7 +159,7 @@ async def _detach(session: Session, workflow: Workflow[Any, Any], value: Any, op
         execution = await client.create_run(workflow, value, options).start()
         snapshot = execution.snapshot
     write(to_json(snapshot) if session.json else snapshot.id)
-    if snapshot.stuck:
+    if snapshot.stuck and not session.is_remote:
         say(f"stored; {clean(snapshot.stuck)}: osp worker {clean(target)}")
     return ExitCode.SUCCESS
 

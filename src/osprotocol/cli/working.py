@@ -12,6 +12,7 @@ from osprotocol.cli.interrupt import Interrupts
 from osprotocol.cli.output import ago, clean, say, short, to_json, write, write_json, write_table
 from osprotocol.cli.session import Session
 from osprotocol.cli.target import load_workflows
+from osprotocol.errors import NotSupportedError
 
 Targets = Annotated[
     list[str], typer.Argument(metavar="TARGET...", help="module, file.py, module:workflow or file.py:workflow.")
@@ -30,6 +31,8 @@ async def worker(
 
     Then running steps get five seconds to finish and the rest is parked: nothing is cancelled or lost.
     """
+    if session.is_remote:
+        raise NotSupportedError("worker", "http", "a server's own workers execute its runs; start 'osp serve' there")
     workflows = load_workflows(targets)
     with Interrupts() as interrupts:
         interrupts.last_words = "; what ran goes on with the next worker"
@@ -83,9 +86,21 @@ async def evict(
 
 
 @command("workflows")
-def workflows(session: Session, targets: Targets) -> None:
-    """List the workflows of modules or files."""
-    infos = [one.info for one in load_workflows(targets)]
+async def workflows(
+    session: Session,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TARGET]...", help="module, file.py, module:workflow or file.py:workflow."),
+    ] = None,
+) -> None:
+    """List the workflows of modules or files, or those of a server."""
+    if targets:
+        infos = [one.info for one in load_workflows(targets)]
+    elif session.is_remote:
+        async with session.connect() as client:
+            infos = client.workflows()
+    else:
+        raise CommandError("name a TARGET, or a server with --url")
     if session.json:
         write_json(infos)
         return
