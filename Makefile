@@ -14,11 +14,13 @@ IS_USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTEST_ARGS ?= -n 2 --dist worksteal
 # How long each long suite may look for a failure.
 BUDGET_S ?= 300
+# Where `make serve` listens.
+PORT ?= 8321
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-wheel run bench docs format lock clean
+.PHONY: help setup test test-long test-wheel run serve bench docs pictures format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	fi
 	@echo "Installing from constraints.txt"
 	@$(PIP) install -c constraints.txt hatchling editables
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[cli,dev]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[server,dev]'
 	@touch $@
 
 test: setup ## Check style, types and layers, then run the tests
@@ -58,12 +60,19 @@ test-wheel: setup ## Build the wheel and try it in a clean environment without e
 run: setup ## Run the release notes example: make run [REPO=path/to/a/git/repository]
 	@$(BIN)/python examples/release_notes.py $(if $(REPO),'$(REPO)')
 
+serve: setup ## Start the console with sample runs: make serve [PORT=8321]
+	@$(BIN)/python examples/console_samples.py
+	@exec $(BIN)/osp serve --db .osp/console/runs.db --port $(PORT) examples/console_samples.py examples/release_notes.py
+
 bench: setup ## Run the benchmarks
 	$(BIN)/python benchmarks/run.py
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m osprotocol.cli.reference docs/cli.md
+
+pictures: setup ## Take the documents' pictures of the console again (needs Chromium)
+	$(BIN)/python docs/pictures/take.py
 
 format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
