@@ -49,7 +49,8 @@ DOORS = {
     "rich": ("cli/",),
     "fastapi": ("server/",),
     "starlette": ("server/",),
-    "uvicorn": ("server/", "cli/"),
+    "uvicorn": ("server/", "cli/", "testing/"),
+    "httpx2": ("_http/",),
     "jinja2": ("server/",),
     "restate": ("_restate/",),
 }

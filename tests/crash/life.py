@@ -39,6 +39,9 @@ class MortalStore(Store):
 
     life: Life
 
+    def begin_at_once(self, operations: list[Operation]) -> bool:
+        return True  # `commit` begins, unless its process dies before
+
     def commit(self, operations: list[Operation]) -> Group:
         if self.life.is_dead:
             return Group([])

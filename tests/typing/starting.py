@@ -36,6 +36,13 @@ async def with_settings() -> None:
     assert_type(await (await tick_again.create_run().start()).result, int)
 
 
+async def on_a_server() -> None:
+    async with connect("http://127.0.0.1:8321", token="osp_x") as client:
+        assert_type(client, Client)
+        assert_type(await client.create_run(publish, "x").start(), Execution[str])
+        assert_type(client.person, str)
+
+
 async def with_a_client(client: Client) -> None:
     assert_type(client.create_run(publish, "x"), Run[str])
     assert_type(client.create_run(tick), Run[int])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +28,10 @@ T = TypeVar("T")
 _SEEN_EVERY_US = 60 * US_PER_S
 _REMEMBERED = 10_000
 _PREFIX = "osp"
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that are not shown, although Unicode does not count them among the unprintable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +374,6 @@ def _roles(given: Iterable[str]) -> tuple[str, ...]:
 
 def _check_name(name: str) -> str:
     known_as = check_person(name)
-    if not name.isprintable() or name != name.strip():
+    if not name.isprintable() or name != name.strip() or _UNSEEN.search(name):
         raise InvalidNameError("name of a user", name[:40], "it has characters that cannot be seen")
     return known_as

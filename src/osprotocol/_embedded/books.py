@@ -68,6 +68,7 @@ class Books(Accounts):
     def __init__(self, engine: EmbeddedEngine, *, owned: bool = False) -> None:
         super().__init__(engine)
         self._owned = owned
+        self._verifying = asyncio.Lock()
 
     @classmethod
     async def open(cls, engine: EmbeddedEngine) -> Books:
@@ -235,7 +236,8 @@ class Books(Accounts):
             head: number and hash as `audit_head` gave them some time ago; without them a log that was cut off at its
                 end, or made anew from the start, looks right.
         """
-        return await asyncio.to_thread(verify_audit, self._engine.store.path, head)
+        async with self._verifying:  # it takes long: however many ask, it keeps one thread busy
+            return await asyncio.to_thread(verify_audit, self._engine.store.path, head)
 
     # ----------------------------------------------------------------- settings
 

@@ -30,7 +30,10 @@ MIGRATIONS = {2: read_sql("books.sql")}
 
 _APPLICATION_ID = 0x4F535052
 _LEAST_SQLITE = (3, 51, 3)
-_BUSY_MS = 10_000
+BUSY_MS = 10_000
+"""How long another process that writes is waited for."""
+IMPATIENT_MS = 10
+"""The same on the event loop, where everybody else would wait too."""
 _LEAST_FREE_BYTES = 65_536
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "afpfs", "webdav", "ceph", "glusterfs", "lustre")
 _DURABILITIES = {"full": "FULL", "normal": "NORMAL", "off": "OFF"}
@@ -137,7 +140,7 @@ def open_connection(path: Path, durability: str, *, vfs: str | None = None) -> a
     """A connection for writing, with the settings that the promises stand on."""
     with translated(path):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(BUSY_MS)
         if connection.readonly("main"):
             # SQLite falls back to reading without a word; the first run would find out.
             connection.close()
@@ -155,7 +158,7 @@ def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     """A connection that cannot write."""
     with translated(path):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA query_only = 1; PRAGMA trusted_schema = 0")
         return connection
 

@@ -15,6 +15,8 @@ import apsw
 
 from osprotocol._clock import Clock
 from osprotocol._embedded.database import (
+    BUSY_MS,
+    IMPATIENT_MS,
     check_filesystem,
     check_platform,
     migrate,
@@ -148,8 +150,7 @@ class Store:
         last_seen = self.ids.journal
         try:
             connection = self._connected()
-            self._set_synchronous(connection, any(operation.human for operation in operations))
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection, operations)
             group.foreign = self._notice(connection)
             last_seen = self.ids.journal
             transaction = Transaction(connection, self.ids, self.owned, self.clock.now())
@@ -173,6 +174,29 @@ class Store:
         group.claimed = transaction.claims()
         self._remember(transaction)
         return group
+
+    def begin_at_once(self, operations: list[Operation]) -> bool:
+        """Begin the transaction of the commit that follows; False if another process writes, so that it would wait.
+
+        The caller holds `lock`.
+        """
+        try:
+            connection = self._connected()
+            connection.set_busy_timeout(IMPATIENT_MS)
+            try:
+                self._begin(connection, operations)
+            finally:
+                connection.set_busy_timeout(BUSY_MS)
+        except apsw.BusyError:
+            return False
+        except (apsw.Error, OSProtocolError):
+            pass  # the commit meets it too, and says so
+        return True
+
+    def _begin(self, connection: apsw.Connection, operations: list[Operation]) -> None:
+        if not connection.in_transaction:
+            self._set_synchronous(connection, any(operation.human for operation in operations))
+            connection.execute("BEGIN IMMEDIATE")
 
     def _connected(self) -> apsw.Connection:
         self.check_usable()

@@ -129,12 +129,13 @@ class Writer:
         quick = self._commit_s < _QUICK_COMMIT_S and len(group) <= _INLINE_OPERATIONS and self._busy() <= 1
         if quick and self._store.lock.acquire(blocking=False):
             try:
-                finished = self._timed_commit(group)
+                finished = self._timed_commit(group) if self._store.begin_at_once(group) else None
             finally:
                 self._store.lock.release()
-            self._finish(finished)
-        else:
-            self._hand_over(group)
+            if finished is not None:
+                self._finish(finished)
+                return
+        self._hand_over(group)
 
     def _timed_commit(self, group: list[Operation]) -> Group:
         before = monotonic_s()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import typer
 
@@ -85,7 +85,8 @@ async def _serve(
     known: list[str],
     interrupts: Interrupts,
 ) -> None:
-    from osprotocol.server.serve import address_of, is_loopback, serving
+    from osprotocol.server.serve import address_of, serving
+    from osprotocol.server.start_checks import is_loopback
 
     async with serving(client, books, settings) as taken:
         address = address_of(taken)
@@ -142,10 +143,6 @@ def _settings(
     except ImportError as error:  # FastAPI and its like
         raise CommandError(f"'osp serve' needs an extra that is not installed ({error.name}): "
                            "pip install 'osprotocol[server]'") from None  # fmt: skip
-    if public_url is not None:
-        parts = urlsplit(public_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise CommandError(f"--public-url {public_url!r} is not like https://runs.example.org")
     return ServerSettings(
         host=host,
         port=port,

@@ -29,6 +29,9 @@ from osprotocol.server.settings import ServerSettings
 
 BODY_BYTES = _limits.PAYLOAD_BYTES + 65_536
 """A payload and what goes with it."""
+SMALL_BYTES = 65_536
+ARRIVING_BYTES = 64 * 1_048_576
+"""Of all bodies that are on their way: whoever sends them is not known yet. Small ones are taken in any case."""
 REQUEST_S = 30.0
 HEADERS = 100
 HEADER_BYTES = 32_768
@@ -66,6 +69,7 @@ class Guard:
         self._request_s = request_s
         self._public = urlsplit(settings.public_url or "")
         self._fixed = _fixed_headers(secure=self._public.scheme == "https")
+        self._arriving = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -84,7 +88,7 @@ class Guard:
             async with limit:
                 refused = self._judge(scope)
                 if refused is None:
-                    body = await _read_body(scope, receive)
+                    body = await self._read_body(scope, receive)
                     refused = body if isinstance(body, Response) else _judge_body(scope, body)
                     if refused is None and isinstance(body, bytes):
                         await self._app(scope, _Replayed(body, receive), outgoing)
@@ -98,6 +102,35 @@ class Guard:
                 await answer(scope, receive, outgoing)
         finally:
             _write_access_log(scope, outgoing.status, began)
+
+    # ------------------------------------------------------------------ reading
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes | Response:
+        """The whole body, which is small enough to be kept; or why it is refused."""
+        declared = Headers(scope=scope).get("content-length", "0")
+        if not declared.isdecimal() or not declared.isascii():
+            return http_problem(400, "Content-Length is not a number")
+        if int(declared[:20]) > BODY_BYTES:
+            return answer_of(LimitExceededError("request body", int(declared[:20]), "PAYLOAD_BYTES", BODY_BYTES))
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return http_problem(400, "the connection ended before the request did")
+                part = message.get("body", b"")
+                size += len(part)
+                self._arriving += len(part)
+                if size > BODY_BYTES:
+                    return answer_of(LimitExceededError("request body", size, "PAYLOAD_BYTES", BODY_BYTES))
+                if size > SMALL_BYTES and self._arriving > ARRIVING_BYTES:
+                    return http_problem(503, "too many large requests at the same time", {"Retry-After": "1"})
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+        finally:
+            self._arriving -= size
 
     # ------------------------------------------------------------------ judging
 
@@ -172,28 +205,6 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def _read_body(scope: Scope, receive: Receive) -> bytes | Response:
-    """The whole body, which is small enough to be kept; or why it is refused."""
-    declared = Headers(scope=scope).get("content-length", "0")
-    if not declared.isdecimal() or not declared.isascii():
-        return http_problem(400, "Content-Length is not a number")
-    if int(declared[:20]) > BODY_BYTES:
-        return answer_of(LimitExceededError("request body", int(declared[:20]), "PAYLOAD_BYTES", BODY_BYTES))
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return http_problem(400, "the connection ended before the request did")
-        part = message.get("body", b"")
-        size += len(part)
-        if size > BODY_BYTES:
-            return answer_of(LimitExceededError("request body", size, "PAYLOAD_BYTES", BODY_BYTES))
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 def _judge_body(scope: Scope, body: bytes) -> Response | None:

@@ -60,7 +60,8 @@ class Gate:
             TooManyRequestsError: asked too often.
         """
         try:
-            principal = await self._find(request, fresh=False)
+            # What changes something is not done for a session that another process has just closed.
+            principal = await self._find(request, fresh=request.method not in csrf.SAFE_METHODS)
         except NotSignedInError:
             self._count_stranger(request)
             raise

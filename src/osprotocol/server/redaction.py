@@ -95,7 +95,7 @@ def _redact(value: Any, fully: bool, schema: Any, root: Mapping[str, Any], depth
         return MASK
     if schema is not None:
         schema = _resolved(schema, root)
-        if value is not None and _is_declared(schema, root, 0):
+        if value is not None and _is_declared(schema, root):
             return MASK
     if isinstance(value, str):
         return redact_text(value, fully=fully)
@@ -148,7 +148,7 @@ def _branches(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mappin
     return found
 
 
-def _is_declared(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> bool:
+def _is_declared(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
     return any(one.get("format") == "password" or one.get("writeOnly") is True for one in _branches(schema, root))
 
 

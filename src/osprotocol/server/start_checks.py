@@ -101,12 +101,17 @@ def _check_names(settings: ServerSettings) -> list[str]:
             raise InvalidOptionError("--allow-host", f"{name[:80]!r} is no host name; give NAME or NAME:PORT, no '*'")
     if settings.public_url is None:
         return []
-    public = urlsplit(settings.public_url)
-    if public.scheme not in ("http", "https") or not public.hostname or public.username is not None:
-        raise InvalidOptionError("--public-url", f"{settings.public_url[:80]!r} is no address like https://host")
+    advice = f"{settings.public_url[:80]!r} is not like https://runs.example.org, as browsers send it"
+    try:
+        public = urlsplit(settings.public_url)
+        is_good = public.scheme in ("http", "https") and public.port != 0 and bool(_HOST_ENTRY.match(public.netloc))
+    except ValueError:  # a port or an IPv6 address that is none
+        raise InvalidOptionError("--public-url", advice) from None
+    if not is_good:
+        raise InvalidOptionError("--public-url", advice)
     if public.path not in ("", "/") or public.query or public.fragment:
         raise InvalidOptionError("--public-url", "has a path; the server needs a host name of its own")
-    if public.scheme == "http" and not is_loopback(public.hostname):
+    if public.scheme == "http" and not is_loopback(public.hostname or ""):
         return [f"--public-url {settings.public_url}: plain http; passwords and tokens cross the network readable"]
     return []
 

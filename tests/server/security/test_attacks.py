@@ -446,3 +446,25 @@ async def test_ids_are_no_paths() -> None:
                 assert (await http.get(f"/runs/{part}/log.txt")).status_code in (400, 404)
             named = (await http.get(f"/runs/{run[:12]}/log.txt")).headers["content-disposition"]
         assert named == f'attachment; filename="{run}.log"'
+
+
+async def test_large_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S16: what strangers send at the same time is kept up to a limit; small requests pass all the same."""
+    monkeypatch.setattr("osprotocol.server.guard.ARRIVING_BYTES", 300_000)
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x" * 250_000
+        arrived.set()
+        await go_on.wait()
+
+    async with world() as it, it.http() as http:
+        headers = {"Content-Type": "application/json"}
+        first = asyncio.create_task(http.post("/api/v1/runs", content=slow(), headers=headers))
+        await arrived.wait()
+        refused = await http.post("/api/v1/runs", content=b"x" * 100_000, headers=headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert (await http.post("/api/v1/runs", content=b"{}", headers=headers)).status_code == 401
+        go_on.set()
+        assert (await first).status_code == 401
+        assert (await http.post("/api/v1/runs", content=b"x" * 100_000, headers=headers)).status_code == 401

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+_NEARLY = 0.04
+"""Of a unit: what is in so much less than three days is in three days."""
 
 
 def duration(length: timedelta | int | float | None) -> str:
@@ -25,12 +27,13 @@ def duration(length: timedelta | int | float | None) -> str:
     return " ".join(f"{number} {name}" for number, name in parts[:2] if number)
 
 
-def rough(length: timedelta) -> str:
-    """A length of time in its largest unit, as people say it: ``3 h``."""
-    seconds = max(0, int(length.total_seconds()))
+def rough(length: timedelta, nearly: float = 0.0) -> str:
+    """A length of time in its largest unit, as people say it: ``3 h``; `nearly` is what may be missing of a unit."""
+    seconds = max(0.0, length.total_seconds())
     for name, size in _UNITS:
-        if seconds >= size:
-            return f"{seconds // size} {name}"
+        number = int(seconds / size + nearly)
+        if number:
+            return f"{number} {name}"
     return "0 s"
 
 
@@ -41,7 +44,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
     length = now - moment
     if timedelta(seconds=-5) < length < timedelta(seconds=5):
         return "just now"
-    return f"in {rough(-length)}" if length < timedelta(0) else f"{rough(length)} ago"
+    return f"in {rough(-length, _NEARLY)}" if length < timedelta(0) else f"{rough(length)} ago"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -32,6 +32,7 @@ from osprotocol.server.identity import acting_as
 from osprotocol.server.openapi import POSTING, READING, answers
 from osprotocol.server.replies import Answer, Call, json_of, once, reply, reply_items, takes
 from osprotocol.server.routes.requests import vote
+from osprotocol.server.routes.runs import check_not_vetoed
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import engine_of, find_execution, find_request, list_runs
 
@@ -130,6 +131,8 @@ async def _steer(here: Serving, who: Principal, body: BulkBody, run_id: str) -> 
         except e.DuplicateRequestError:
             _check_same(here)
             await execution.refresh()
+            if body.action == "cancel":
+                check_not_vetoed(execution)
     except e.OSProtocolError as error:
         return BulkResult(run_id=run_id, ok=False, code=error.code, message=str(error))
     return BulkResult(run_id=run_id, ok=True, status=execution.status, message=message)

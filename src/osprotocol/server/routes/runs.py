@@ -182,9 +182,27 @@ async def cancel_run(
 ) -> Response:
     """Cancel a run. The answer waits for its ``before_cancel``; ``cancelling`` tells of a cleanup under way."""
     execution, body = await find_execution(here, who, run_id), call.body
-    return await _steered(
-        here, who, call, execution, lambda: execution.cancel(body.reason, by=who.name, graceful=body.graceful)
-    )
+
+    async def cancel(key: str | None) -> Answer:
+        await execution.cancel(body.reason, by=who.name, graceful=body.graceful)
+        return await _detail(here, execution.id)
+
+    async def again(run_id: str | None) -> Answer:
+        await execution.refresh()
+        check_not_vetoed(execution)
+        return await _detail(here, execution.id)
+
+    return await once(here, who, call, cancel, again)
+
+
+def check_not_vetoed(execution: Execution[Any]) -> None:
+    """Tell of a cancel that was accepted some time ago whether it was refused later.
+
+    Raises:
+        CancelVetoedError: its `before_cancel` returned False.
+    """
+    if not execution.status.is_final and not execution.snapshot.cancelling:
+        raise e.CancelVetoedError(execution.id)
 
 
 async def _taken_over(

@@ -20,15 +20,15 @@ export function announce(text) {
 const skew = signedIn ? Date.parse(document.body.dataset.now) - Date.now() : 0;
 const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
-function rough(seconds) {
-  const [name, size] = units.find(([, length]) => seconds >= length) ?? units[3];
-  return `${Math.floor(seconds / size)} ${name}`;
+function rough(seconds, nearly = 0) {
+  const [name, size] = units.find(([, length]) => seconds / length + nearly >= 1) ?? units[3];
+  return `${Math.floor(seconds / size + nearly)} ${name}`;
 }
 
 function ago(instant) {
   const seconds = Math.trunc((Date.now() + skew - instant) / 1000);
   if (Math.abs(seconds) < 5) return "just now";
-  return seconds < 0 ? `in ${rough(-seconds)}` : `${rough(seconds)} ago`;
+  return seconds < 0 ? `in ${rough(-seconds, 0.04)}` : `${rough(seconds)} ago`;
 }
 
 function took(milliseconds) {
