@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from osprotocol._embedded.books import Books
 
 from osprotocol import connect
+from osprotocol._embedded.books import Books
 
 FLOW = Path(__file__).with_name("flow.py")
 STREAMS_A_PERSON = 6

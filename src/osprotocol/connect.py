@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -63,6 +64,8 @@ def connect(
     scheme = (address or "").partition(":")[0].lower()
     if address is not None and "\x00" in address:
         raise InvalidOptionError("url", "holds a NUL character")
+    if address is not None and scheme not in ("http", "https", "restate"):
+        check_path(address)
     if scheme == "restate":
         raise NotSupportedError(f"connect({address!r})", scheme, "give a path or the URL of a server")
     if address is not None and scheme in ("http", "https"):
@@ -115,6 +118,18 @@ def _connect_to_server(url: str, token: str | None, clock: Clock | None, ids: Id
         return engine
 
     return Client(open_engine)
+
+
+def check_path(address: str) -> None:
+    """Refuse what is meant as a URL, before a file of that name is made.
+
+    Raises:
+        InvalidOptionError: it has another scheme, or is a host and a port.
+    """
+    if "://" in address and not address.startswith("sqlite:"):
+        raise InvalidOptionError("url", f"{address[:80]!r} is none that is known; write a path, or http://HOST:PORT")
+    if re.fullmatch(r"[\w.-]*[\w-]:\d+", address) and not Path(address).exists():
+        raise InvalidOptionError("url", f"{address!r} is no file; for the server there write http://{address}")
 
 
 _working: dict[asyncio.AbstractEventLoop, list[Engine]] = {}

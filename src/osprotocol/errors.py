@@ -97,7 +97,7 @@ class DuplicateWorkflowError(UsageError):
 
 
 class UnknownWorkflowError(UsageError):
-    """No workflow of that name is defined in this process."""
+    """No workflow of that name is defined in this process, or in the server that was asked."""
 
     code = "unknown-workflow"
     http_status = 404
@@ -108,7 +108,7 @@ class UnknownWorkflowError(UsageError):
 
     def __str__(self) -> str:
         known = ", ".join(self.known) or "none"
-        return f"workflow {self.name!r} is not defined here (known: {known}); import the module that defines it"
+        return f"workflow {self.name!r} is not defined here (known: {known}); import it, or start the server with it"
 
 
 class NoClientError(UsageError):
@@ -182,7 +182,7 @@ class InvalidNameError(UsageError):
 
 
 class InvalidOptionError(UsageError):
-    """An option of a run, step, timeout, retry or request makes no sense."""
+    """An option or argument makes no sense."""
 
     code = "invalid-option"
 

@@ -42,7 +42,8 @@ SNAPSHOT = RunSnapshot(
     id="r1", workflow="publish", version="v1", status=RunStatus.AWAITING, progress=PROGRESS, attempt=2, event=9,
     waiting_on=(WAITING,), cancelling=True, cancel_reason="late", cancelled_by="bob", labels={"team_name": "web"},
     idempotency_key="k", parent_id="p1", origin=Origin(kind="fork", run_id="r0", after_step="load"), worker="host:1",
-    timeout_at=AT, timeout_left_ms=1_500, stuck="no living worker knows it", created_at=BEGAN, started_at=BEGAN, updated_at=AT, ended_at=AT, error=ERROR,
+    timeout_at=AT, timeout_left_ms=1_500, stuck="no living worker knows it", created_at=BEGAN, started_at=BEGAN,
+    updated_at=AT, ended_at=AT, error=ERROR,
 )  # fmt: skip
 
 SHAPES: dict[str, Wire] = {

@@ -155,11 +155,20 @@ class Accounts:
         password_hash: str | None = None,
         disabled: bool | None = None,
         by: str,
+        keep_an_admin: bool = False,
     ) -> User:
         """Change what is given. A new password and disabling close the person's sessions and sign-in links.
 
+        Args:
+            name: of the person.
+            roles: the new ones; None leaves them as they are.
+            password_hash: of the new password; None leaves the old one.
+            disabled: whether the person is refused; None leaves that as it is.
+            by: who changes it.
+            keep_an_admin: refuse what would leave nobody who could undo it.
+
         Raises:
-            InvalidOptionError: there is no such person, or a role is none.
+            InvalidOptionError: there is no such person, a role is none, or it is the only admin.
 
         Survives a crash: it is done, with its audit record, or not.
         """
@@ -180,6 +189,9 @@ class Accounts:
             if password_hash is not None or disabled:
                 do(transaction, "close_sessions", key)
                 do(transaction, "close_links", key)
+            everybody = map(user_of_row, transaction.rows("all_users"))
+            if keep_an_admin and not any("admin" in one.roles and not one.disabled for one in everybody):
+                raise InvalidOptionError("user", f"{user.name} is the only admin; make another person admin before")
             transaction.note("user.change", acting.get(), None, detail, by=by)
             return user_of_row(transaction.rows("user_by_key", key)[0])
 

@@ -156,6 +156,8 @@ class Calls:
         if isinstance(trouble, OSProtocolError):
             return trouble
         detail = str(trouble) or type(trouble).__name__
+        if "WRONG_VERSION_NUMBER" in detail:
+            detail = "it answers plain http, not https"
         return UnreachableError(self.address.url, detail.splitlines()[0])
 
     def _read(self, response: httpx2.Response) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -107,6 +108,8 @@ async def user_link(
 
     Send it by a way that only that person reads.
     """
+    if not re.fullmatch(r"https?://[^\s/?#]+/?", address):
+        raise CommandError(f"--address {address!r} is not like https://runs.example.org")
     expires = to_datetime(SystemClock().now()) + _LINK
     async with _books(session) as books:
         user = _known(books, name)

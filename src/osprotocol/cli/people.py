@@ -22,8 +22,8 @@ from osprotocol.protocol.request import Request
 RequestId = Annotated[
     str, typer.Argument(metavar="REQUEST|RUN", help="Id of a request, or of a run with one open request of that kind.")
 ]
-By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers. Default: the system's user name.")]
-Reason = Annotated[str | None, typer.Option("--reason", "-r", metavar="TEXT", help="Kept with the answer.")]
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who does it. Default: you.")]
+Reason = Annotated[str | None, typer.Option("--reason", "-r", metavar="TEXT", help="Kept with it, for others to read.")]
 Seen = Annotated[
     str | None, typer.Option("--seen", metavar="SEEN", help="What was looked at ('osp show' tells); refused if stale.")
 ]

@@ -55,7 +55,7 @@ def _names(option: Any) -> str:
 
 def _default(option: Any) -> str:
     value = option.default
-    return f" Default: {value}." if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return f" Default: {value}." if value != "" and isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def updated(text: str) -> str:

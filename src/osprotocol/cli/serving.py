@@ -65,6 +65,10 @@ async def serve(
     Then live streams end, running steps get five seconds to finish and the rest is parked: nothing is cancelled.
     """
     settings = _settings(host, port, public_url, tuple(allow_host or ()), allow_self_approval)
+    if session.is_remote:
+        raise CommandError(
+            f"{session.address!r} is a server already; name a database with --db, and take OSP_URL back if it is set"
+        )
     workflows = load_workflows(targets or [])
     _log_to_stderr(requests=access_log)
     with Interrupts() as interrupts:

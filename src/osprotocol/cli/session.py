@@ -13,7 +13,7 @@ from typing import Any
 from osprotocol.cli.exits import CommandError, ExitCode
 from osprotocol.cli.output import is_terminal
 from osprotocol.client import Client
-from osprotocol.connect import connect
+from osprotocol.connect import check_path, connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class Session:
             return find_database(Path.cwd())
         if self.is_remote or address.partition(":")[0] == "restate" or "\x00" in address:
             return None
+        check_path(address)
         return Path(address.removeprefix("sqlite:")).absolute()
 
     @asynccontextmanager

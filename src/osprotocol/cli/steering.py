@@ -17,6 +17,7 @@ from osprotocol.client import Client
 from osprotocol.errors import OSProtocolError
 from osprotocol.execution import Execution
 from osprotocol.protocol.events import BulkResult
+from osprotocol.protocol.run import RunStatus
 
 RunIds = Annotated[
     list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids; or none, and a filter such as --label.")
@@ -134,7 +135,10 @@ def _filter(
     status: list[str] | None, workflow: str | None, label: list[str] | None, text: str | None
 ) -> dict[str, Any]:
     given = {"status": status, "workflow": workflow, "label": label, "text": text}
-    return {name: value for name, value in given.items() if value}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if chosen:
+        chosen.setdefault("status", [one for one in RunStatus if not one.is_final])  # the others cannot be meant
+    return chosen
 
 
 async def _each(

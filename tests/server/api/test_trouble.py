@@ -119,8 +119,11 @@ async def test_an_instant_that_is_none_in_utc_is_refused(instant: str) -> None:
         assert answer.status_code == 422
 
 
-async def test_reading_goes_on_while_another_process_writes_for_long(tmp_path: Path) -> None:
-    """A change waits for the other process; health, reads and streams do not, and the change is made in the end."""
+async def test_reading_goes_on_while_another_process_writes_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change waits for the other process; health and reads do not, readiness says so, and the change is made."""
+    monkeypatch.setattr("osprotocol.server.routes.health.PATIENCE_S", 0.02)
     async with world(path=tmp_path / "runs.db") as made, made.http("operator") as http:
         other = apsw.Connection(str(tmp_path / "runs.db"))
         other.set_busy_timeout(10_000)
@@ -128,6 +131,7 @@ async def test_reading_goes_on_while_another_process_writes_for_long(tmp_path: P
         starting = asyncio.create_task(http.post("/api/v1/runs", json={"workflow": "api-count"}))
         for path in ("/healthz", "/api/v1/runs", "/healthz", "/api/v1/requests"):
             assert (await http.get(path)).status_code == 200
+        assert (await http.get("/readyz")).status_code == 503
         assert not starting.done()
         other.execute("ROLLBACK")
         other.close()

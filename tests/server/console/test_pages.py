@@ -239,6 +239,27 @@ async def test_a_revoked_token_is_refused() -> None:
             assert (await http.get("/api/v1/me")).status_code == 401
 
 
+async def test_one_chooses_ones_own_password() -> None:
+    """Without one it is enough to be signed in; the next time the current one is asked for."""
+    good, other = "correct horse battery", "another long password"
+    async with world() as made:
+        await made.add_person("newcomer", "viewer")
+        browser, page = await opened(made, "newcomer", "/settings")
+        assert "Current password" not in page
+        differ = await press(browser, page, "/settings/password", password=good, again=other)
+        assert "not the same" in differ.text
+        changed = await press(browser, page, "/settings/password", password=good, again=good)
+        assert changed.status_code == 303
+        page = (await browser.get("/settings")).text
+        browser.headers["X-CSRF-Token"] = await made.csrf(browser)  # the session is a new one
+        wrong = await press(browser, page, "/settings/password", current="no", password=other, again=other)
+        assert "not the one that you have" in wrong.text
+        async with made.http() as http:
+            for password, status in ((other, 401), (good, 303)):
+                data = {"name": "newcomer", "password": password}
+                assert (await http.post("/sign-in", data=data, headers=OURS)).status_code == status
+
+
 async def test_admins_add_people_with_a_link() -> None:
     """It signs in once; the page shows it once."""
     async with world() as made:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from osprotocol.server.settings import ServerSettings
-from tests.server.security.world import BASE, RawStream, World, world
+from tests.server.security.world import BASE, PASSWORD, RawStream, World, world
 
 # Every verb on a run: method, path, body. Each answers 404 for a run that is not there for the one who asks.
 ON_A_RUN: list[tuple[str, str, Any]] = [
@@ -260,6 +261,28 @@ async def test_the_last_admin_stays() -> None:
             assert (await http.patch("/api/v1/users/ADMIN", json=body)).status_code == 400
         await it.add_person("second", "admin")
         assert (await http.patch("/api/v1/users/admin", json={"roles": ["viewer"]})).status_code == 200
+
+
+async def test_two_admins_cannot_put_each_other_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is judged in the commit: of two changes at the same time that leave no admin the later one is refused."""
+    async with world() as it:
+        await it.add_person("second", "admin")
+        passwords = it.app.state.identify.__self__.passwords
+        hash_password, hashing = passwords.hash, asyncio.Event()
+
+        async def told(password: str) -> str:
+            hashing.set()
+            return str(await hash_password(password))
+
+        monkeypatch.setattr(passwords, "hash", told)
+        async with it.http("admin") as first, it.http("second") as second:
+            slow = asyncio.create_task(
+                first.patch("/api/v1/users/second", json={"roles": ["viewer"], "password": PASSWORD})
+            )
+            await hashing.wait()
+            quick = await second.patch("/api/v1/users/admin", json={"roles": ["viewer"]})
+            assert sorted((quick.status_code, (await slow).status_code)) == [200, 400]
+        assert [user.name for user in it.books.users() if "admin" in user.roles] == ["second"]
 
 
 # ---------------------------------------------------------------------------- S9

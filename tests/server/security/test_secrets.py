@@ -402,7 +402,19 @@ async def test_a_log_file_is_one_line_for_each_line() -> None:
 async def test_names_of_people_are_one_visible_line() -> None:
     """S19: a person's name has no line break, control or invisible character."""
     async with world() as it, it.http("admin") as http:
-        for name in ("a\nb", "a\x1b[2J", "a\u202eb", "a\u200bb", " a", "a\ufe0f", "a\u3164", "a\x00", "\ud800", "a/b", ""):
+        for name in (
+            "a\nb",
+            "a\x1b[2J",
+            "a\u202eb",
+            "a\u200bb",
+            " a",
+            "a\ufe0f",
+            "a\u3164",
+            "a\x00",
+            "\ud800",
+            "a/b",
+            "",
+        ):
             body = json.dumps({"name": name, "roles": ["viewer"]})
             answer = await http.post("/api/v1/users", content=body, headers={"Content-Type": "application/json"})
             assert 400 <= answer.status_code < 500, ascii(name)

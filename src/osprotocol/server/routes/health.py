@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -21,6 +22,8 @@ from osprotocol.server.visibility import engine_of
 router = APIRouter(tags=["health"])
 
 _KEPT_S = 1.0
+PATIENCE_S = 2.0
+"""Whoever asks gives up soon: an answer that comes later helps nobody."""
 
 
 class Health(Wire):
@@ -46,7 +49,10 @@ class Readiness:
         if self._asked_at is None or now - self._asked_at >= _KEPT_S:
             self._asked_at = now
             try:
-                self._problems = await engine_of(serving).problems()
+                async with asyncio.timeout(PATIENCE_S):
+                    self._problems = await engine_of(serving).problems()
+            except TimeoutError:
+                self._problems = [f"a change was not stored within {PATIENCE_S:g} s"]
             except e.OSProtocolError as error:
                 self._problems = [str(error)]
         return self._problems

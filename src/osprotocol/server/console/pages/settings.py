@@ -9,12 +9,12 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
-from osprotocol.errors import InvalidOptionError, OSProtocolError
+from osprotocol.errors import InvalidOptionError, NotPermittedError, OSProtocolError
 from osprotocol.server.access import GRANTS, Permission, Principal, Role, allow
 from osprotocol.server.console.rendering import THEME_COOKIE, Given, now, render
 from osprotocol.server.console.routing import page_router, see
 from osprotocol.server.identity import acting_as, gate_of
-from osprotocol.server.routes.people import ChangeUserBody, NewTokenBody, _keep_an_admin, check_new_token, own_tokens
+from osprotocol.server.routes.people import ChangeUserBody, NewTokenBody, check_new_token, own_tokens
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.sessions import LINK
 
@@ -61,6 +61,7 @@ async def _page(
         lifetimes=LIFETIMES,
         secret=secret,
         link=link,
+        has_password=here.books.password_hash_of(who.name) is not None,
         address=str(here.settings.public_url or request.base_url).rstrip("/"),
     )
 
@@ -75,6 +76,33 @@ async def choose_theme(request: Request, who: Anybody) -> Response:
         response.set_cookie(THEME_COOKIE, chosen, max_age=_YEAR_S, samesite="strict", httponly=True, secure=secure)
     else:
         response.delete_cookie(THEME_COOKIE, samesite="strict", httponly=True, secure=secure)
+    return response
+
+
+@router.post("/settings/password")
+async def choose_password(request: Request, here: Here, who: Anybody) -> Response:
+    """Choose one's own password; whoever has one has to know it. It signs out everywhere else."""
+    form = await request.form(max_files=0, max_fields=10)
+    gate, address = gate_of(request), gate_of(request).address(request)
+    try:
+        if who.session is None:
+            raise NotPermittedError(who.name, "choose a password with a token", "sign in with a browser")
+        gate.throttle.begin_sign_in(address, who.name)
+        known = here.books.password_hash_of(who.name)
+        if known is not None and not await gate.passwords.verify(str(form.get("current", "")), known):
+            raise InvalidOptionError("current password", "is not the one that you have")
+        gate.throttle.signed_in(address, who.name)
+        chosen = str(form.get("password", ""))
+        if chosen != str(form.get("again", "")):
+            raise InvalidOptionError("password", "is not the same in both fields")
+        hashed = await gate.passwords.hash(chosen)
+        with acting_as(who):
+            await here.books.change_user(who.name, password_hash=hashed, by=who.name)
+    except OSProtocolError as error:
+        return await _page(request, here, who, problem=error, area="password")
+    gate.changed()
+    response = see("/settings?done=saved#password")
+    await gate.sessions.open(request, response, who.name)  # the password ended all sessions, this one too
     return response
 
 
@@ -157,9 +185,8 @@ async def change_user(name: str, request: Request, here: Here, who: Keeper) -> R
         if disabled is None and (not roles or not set(roles) <= {role.value for role in Role}):
             raise InvalidOptionError("roles", "choose at least one of the roles")
         change = ChangeUserBody.model_validate({"roles": roles if disabled is None else None, "disabled": disabled})
-        _keep_an_admin(here, name, change)
         with acting_as(who):
-            await here.books.change_user(name, roles=change.roles, disabled=disabled, by=who.name)
+            await here.books.change_user(name, roles=change.roles, disabled=disabled, by=who.name, keep_an_admin=True)
     except OSProtocolError as error:
         return await _page(request, here, who, problem=error, area="people")
     gate_of(request).changed()
