@@ -17,7 +17,7 @@ from osprotocol.protocol.events import BulkResult, Event, Page, WorkerInfo, Work
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus
 from osprotocol.protocol.statistics import Statistics
-from osprotocol.workflow import Workflow, find_workflow, known_workflows
+from osprotocol.workflow import Workflow, find_workflow, known_workflows, served_workflow
 
 I = TypeVar("I")  # noqa: E741
 O = TypeVar("O")  # noqa: E741
@@ -251,11 +251,15 @@ class Client:
         return self._engine.workflows()
 
     def workflow(self, name: str) -> Workflow[Any, Any]:
-        """The workflow of that name in this process.
+        """The workflow of that name; over HTTP also one that only the server has, which then takes and gives plain JSON.
 
         Raises:
             UnknownWorkflowError: there is none.
         """
+        if name not in known_workflows():
+            for info in self._engine.workflows():
+                if info.name == name:
+                    return served_workflow(info)
         return find_workflow(name)
 
     async def statistics(self) -> Statistics:

@@ -376,3 +376,15 @@ def find_workflow(name: str) -> Workflow[Any, Any]:
 def known_workflows() -> dict[str, Workflow[Any, Any]]:
     """The workflows of this process by name; the live mapping, not to be changed."""
     return _workflows
+
+
+def served_workflow(info: WorkflowInfo) -> Workflow[Any, Any]:
+    """A workflow that only a server has: it takes and gives plain JSON, which the server judges."""
+
+    async def without_input(ctx: Any) -> Any:
+        raise NotImplementedError
+
+    async def with_input(ctx: Any, input: Any) -> Any:
+        raise NotImplementedError
+
+    return Workflow(without_input if info.input_schema is None else with_input, name=info.name)

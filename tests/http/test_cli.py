@@ -1,6 +1,9 @@
 """`osp` against a server: --url, workflow names as targets, and what only works on the file."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +58,27 @@ def test_a_workflow_is_run_by_its_name(osp: Osp, url: str) -> None:
     """`osp run NAME --url` starts the server's workflow, follows it and prints its result."""
     said = osp("run", "order", "item=tea", "count=2", "--url", url, "--json")
     assert (said.code, said.json["result"]) == (0, {"item": "tea", "count": 2, "express": False})
+
+
+def test_a_script_starts_what_only_the_server_has(url: str) -> None:
+    """`client.workflow(name)` of another process takes and gives plain JSON."""
+    script = """
+import asyncio
+from osprotocol import connect
+
+async def main():
+    async with connect() as client:
+        order = client.workflow("order")
+        execution = await client.create_run(order, {"item": "tea", "count": 2}).start()
+        print(client.person, await execution.result)
+
+asyncio.run(main())
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "OSP_URL": url}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (said.stdout, said.stderr) == ("ann {'item': 'tea', 'count': 2, 'express': False}\n", "")
 
 
 def test_a_target_of_this_machine_is_started_there_by_its_name(osp: Osp, url: str) -> None:

@@ -20,7 +20,7 @@ from osprotocol.cli.forms import NobodyAnswersError, ask_missing, ask_value
 from osprotocol.cli.interrupt import Interrupts
 from osprotocol.cli.output import clean, pretty, say, to_json, write
 from osprotocol.cli.session import Session
-from osprotocol.cli.target import load_workflow, served_workflow
+from osprotocol.cli.target import load_workflow
 from osprotocol.cli.terminal import Terminal
 from osprotocol.cli.values import duration, input_of, labels, resolve, retry
 from osprotocol.client import Client
@@ -28,7 +28,7 @@ from osprotocol.errors import OSProtocolError, UnknownWorkflowError
 from osprotocol.execution import Execution
 from osprotocol.protocol.run import RunOptions, RunStatus
 from osprotocol.protocol.timeout import Timeout
-from osprotocol.workflow import Workflow
+from osprotocol.workflow import Workflow, served_workflow
 
 _ENDS = {
     RunStatus.COMPLETED: ExitCode.SUCCESS,

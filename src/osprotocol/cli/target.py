@@ -12,9 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from osprotocol.cli.exits import CommandError, ExitCode
-from osprotocol.context import Context
 from osprotocol.errors import OSProtocolError
-from osprotocol.protocol.events import WorkflowInfo
 from osprotocol.workflow import Workflow, known_workflows
 
 _CODE = "target"
@@ -41,18 +39,6 @@ def load_workflow(target: str) -> Workflow[Any, Any]:
     if len(own) != 1:
         raise CommandError(f"{place} has {_names(own)}; name one: {place}:WORKFLOW", _CODE)
     return own[0]
-
-
-def served_workflow(info: WorkflowInfo) -> Workflow[Any, Any]:
-    """A workflow that only a server has: it takes and gives plain JSON, and the server judges it."""
-
-    async def without_input(ctx: Context) -> Any:
-        raise NotImplementedError
-
-    async def with_input(ctx: Context, input: Any) -> Any:
-        raise NotImplementedError
-
-    return Workflow(without_input if info.input_schema is None else with_input, name=info.name)
 
 
 def load_workflows(targets: Sequence[str]) -> list[Workflow[Any, Any]]:
