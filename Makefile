@@ -20,7 +20,7 @@ PORT ?= 8321
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-wheel run serve bench docs pictures format lock clean
+.PHONY: help setup test test-long test-wheel run serve bench bench-server docs pictures format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ serve: setup ## Start the console with sample runs: make serve [PORT=8321]
 
 bench: setup ## Run the benchmarks
 	$(BIN)/python benchmarks/run.py
+
+bench-server: setup ## Load one server: streams, starts, reads, votes in a browser
+	$(BIN)/python benchmarks/server/load.py
 
 docs: setup ## Write the generated parts of the documents
 	$(BIN)/python docs/generate.py

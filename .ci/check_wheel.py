@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "osprotocol"
 IMPORTS_CORE_ONLY = """
 import sys
 import osprotocol
-extras = {"typer", "rich", "fastapi", "starlette", "uvicorn", "jinja2", "restate"} & set(sys.modules)
+extras = {"typer", "rich", "fastapi", "starlette", "uvicorn", "jinja2", "httpx2", "restate"} & set(sys.modules)
 assert not extras, f"import osprotocol also imported {extras}"
 missing = [name for name in osprotocol.__all__ if not hasattr(osprotocol, name)]
 assert not missing, f"osprotocol.__all__ names what is not there: {missing}"

@@ -1,10 +1,10 @@
 """Workflows as offices know them, and a few runs of each in every state: what `make serve` shows in the console.
 
     python examples/console_samples.py             make the runs in .osp/console, once; each call adds what moves
-    osp serve --url .osp/console/runs.db examples/console_samples.py examples/release_notes.py
+    osp serve --db .osp/console/runs.db examples/console_samples.py examples/release_notes.py
 
 Everything is real: the commits and documents of this checkout go in; pages, ledgers and databases come out in
-.osp/console/files. Nothing leaves the machine.
+.osp/console/files. Nothing leaves the machine. Without commits, as in an unpacked archive, there are fewer samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AnyUrl, BaseModel, Field
-from release_notes import ReleaseInput, git, release_notes
+from release_notes import ReleaseInput, git, release_notes, resolves
 
 from osprotocol import (
     ApprovalConfig,
@@ -433,17 +433,28 @@ SAMPLES: list[tuple[Any, Any, dict[str, str], Steering]] = [
 ]
 
 
+NEED_COMMITS = (move_history, activity_report, release_notes)
+
+
+def has_commits() -> bool:
+    return resolves(str(ROOT), "HEAD")
+
+
 async def make_runs(client: Client) -> int:
     """Start what is not there yet and bring it to its state. Gives how many runs that were."""
-    there = (await client.list(label="sample=yes", limit=200)).items
-    missing = SAMPLES[len(there) :]
-    for work, given, labels, steering in missing:
-        options = RunOptions(labels={**labels, "sample": "yes"})
+    there = {run.idempotency_key for run in (await client.list(label="sample=yes", limit=200)).items}
+    made = 0
+    for number, (work, given, labels, steering) in enumerate(SAMPLES, 1):
+        key = f"sample-{number}"
+        if key in there or (work in NEED_COMMITS and not has_commits()):
+            continue
+        options = RunOptions(labels={**labels, "sample": "yes"}, idempotency_key=key)
         await steering(await client.create_run(work, given, options).start())
+        made += 1
     unfinished = [RunStatus.PENDING, RunStatus.IN_PROGRESS]
-    if not (await client.list(workflow=move_history, status=unfinished, limit=1)).items:
+    if has_commits() and not (await client.list(workflow=move_history, status=unfinished, limit=1)).items:
         await client.create_run(move_history, Move()).start()  # so that something moves at every visit
-    return len(missing)
+    return made
 
 
 async def main() -> int:
@@ -456,6 +467,9 @@ async def main() -> int:
     except (OSProtocolError, OSError) as error:
         print(f"console_samples: {error}", file=sys.stderr)
         return 1
+    if not has_commits():
+        names = ", ".join(work.name for work in NEED_COMMITS)
+        print(f"{ROOT} has no git commits: left out are the samples that need them ({names})")
     print(f"{made} sample runs made in {FOLDER}" if made else f"The sample runs of before are in {FOLDER}")
     return 0
 

@@ -251,7 +251,7 @@ class Client:
         return self._engine.workflows()
 
     def workflow(self, name: str) -> Workflow[Any, Any]:
-        """The workflow of that name; over HTTP also one that only the server has, which then takes and gives plain JSON.
+        """The workflow of that name; over HTTP also one that only the server has, taking and giving plain JSON.
 
         Raises:
             UnknownWorkflowError: there is none.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,6 +22,7 @@ from osprotocol.errors import (
     InvalidTransitionError,
     InvalidValueError,
     LimitExceededError,
+    OSProtocolError,
     RunCancelledError,
     RunFailedError,
     RunNotFoundError,
@@ -204,9 +206,18 @@ class Execution(Generic[O]):
         """Lines of the log with a number above `after`, oldest first."""
         return await self._engine.logs(self.id, after, limit)
 
-    def events(self, after: int = 0) -> AsyncIterator[Event]:
-        """Every event with a number above `after`, then live ones; ends when the run is final."""
-        return self._engine.events(self.id, after)
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Every event with a number above `after`, then live ones; ends when the run is final.
+
+        With each event this handle shows the run as it is after that event, or later.
+        """
+        found = cast("AsyncGenerator[Event]", self._engine.events(self.id, after))
+        async with contextlib.aclosing(found):
+            async for event in found:
+                if event.number > self._update.event:  # read before we were told of it
+                    with contextlib.suppress(OSProtocolError):
+                        await self.refresh()
+                yield event
 
     # ------------------------------------------------------------------ steering
 

@@ -11,7 +11,14 @@ import pytest
 
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._ids import Ids
-from osprotocol.errors import InvalidNameError, InvalidOptionError, StoreError
+from osprotocol.errors import (
+    InvalidNameError,
+    InvalidOptionError,
+    StoreError,
+    TokenNotFoundError,
+    UserExistsError,
+    UserNotFoundError,
+)
 from osprotocol.protocol.http import ROLES
 from osprotocol.server.access import Role
 from osprotocol.testing import VirtualClock
@@ -39,7 +46,7 @@ async def test_no_two_users_look_alike(tmp_path: Path, spelling: str) -> None:
     """The second one is refused, and nothing is written."""
     async with opened(tmp_path) as books:
         await books.add_user("Ann", ["viewer"], by="root")
-        with pytest.raises(InvalidOptionError, match="already"):
+        with pytest.raises(UserExistsError, match="'Ann' already"):
             await books.add_user(spelling, ["admin"], by="root")
         assert [entry.action for entry in books.audit()] == ["user.add"]
 
@@ -64,13 +71,13 @@ async def test_a_user_who_is_not_there_cannot_be_changed(tmp_path: Path) -> None
     """Nor get a token, a session or a link."""
     async with opened(tmp_path) as books:
         for name in ("nobody", "no\udc80body"):
-            with pytest.raises(InvalidOptionError):
+            with pytest.raises(UserNotFoundError):
                 await books.change_user(name, disabled=True, by="root")
-            with pytest.raises(InvalidOptionError):
+            with pytest.raises(UserNotFoundError):
                 await books.add_token(name, "", ["viewer"], by="root")
-            with pytest.raises(InvalidOptionError):
+            with pytest.raises(UserNotFoundError):
                 await books.open_session(name, ahead(books))
-            with pytest.raises(InvalidOptionError):
+            with pytest.raises(UserNotFoundError):
                 await books.open_link(name, ahead(books))
             assert books.find_user(name) is None
             assert books.password_hash_of(name) is None
@@ -252,7 +259,7 @@ async def test_revoking_again_changes_nothing(tmp_path: Path) -> None:
         assert await books.revoke_token(token.id, "root") == first
         assert [entry.action for entry in books.audit()].count("token.revoke") == 1
         for unknown in ("nothing", "\udc80"):
-            with pytest.raises(InvalidOptionError, match="none with the id"):
+            with pytest.raises(TokenNotFoundError, match="no token with the id"):
                 await books.revoke_token(unknown, "root")
 
 

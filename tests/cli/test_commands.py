@@ -102,6 +102,19 @@ def test_logs_follow_until_the_run_has_ended(osp: Osp) -> None:
     assert osp("logs", run_id, "-f").code == 0
 
 
+def test_a_traceback_stands_below_its_line(osp: Osp) -> None:
+    """Line by line and indented, without the frames of the engine, and as harmless as all that a run wrote."""
+    run_id = osp("run", "flow.py:echo", "boom", "--json", "--quiet").json["id"]
+    shown = osp("logs", run_id).out
+    first, name, *rest = shown.splitlines()
+    assert "step fail_on failed (try 1): ValueError: evil" in first
+    assert "traceback" not in first
+    assert (name, rest[0]) == ("  traceback:", "    Traceback (most recent call last):")
+    assert "flow.py" in rest[1]
+    assert "osprotocol" not in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
+
+
 def test_events_are_the_whole_history(osp: Osp, waiting: str) -> None:
     """Numbered from 1 without gaps; `--after` leaves out what is known."""
     events = osp("events", waiting, "--json").lines
@@ -268,3 +281,11 @@ def test_the_distributed_engine_is_not_supported_yet(osp: Osp) -> None:
     """Exit code 2 and what to do instead."""
     said = osp("list", "--db", "restate://localhost:1")
     assert (said.code, len(said.err.splitlines())) == (2, 1)
+
+
+def test_two_places_are_refused(osp: Osp) -> None:
+    """--db and --url are one option: none of two is ignored."""
+    said = osp("list", "--url", "http://127.0.0.1:1", "--db", "runs.db")
+    assert (said.code, said.out) == (2, "")
+    assert "--db and --url name one place together" in said.err
+    assert osp("--db", "none.db", "list").code == 4

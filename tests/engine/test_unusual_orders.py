@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +162,21 @@ async def test_run_under_a_running_loop_says_so() -> None:
     """osprotocol.run() in a program that has a loop is refused in words."""
     with pytest.raises(NoClientError, match="an event loop runs here already"):
         osprotocol.run(pair)
+
+
+async def test_an_event_never_comes_before_the_state_that_it_made(tmp_path: Path) -> None:
+    """An event that is read before its handle was told of it: the handle shows what the event tells."""
+    async with osprotocol.connect(tmp_path / "runs.db") as here, osprotocol.connect(tmp_path / "runs.db") as there:
+        execution = await here.create_run(caught).start()
+        async for event in execution.events():
+            if event.type == "request.opened":
+                break
+        other = await there.get(execution.id)
+        for _ in range(10):
+            seen = other.snapshot.event
+            await execution.pause()
+            async for event in other.events(seen):
+                assert other.snapshot.event >= event.number
+                break
+            assert other.snapshot.status == RunStatus.AWAITING
+            await execution.resume()

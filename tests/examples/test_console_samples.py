@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,10 +14,10 @@ import pytest
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "console_samples.py"
 
 
-def make(folder: Path) -> "subprocess.CompletedProcess[str]":
+def make(folder: Path, example: Path = EXAMPLE, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, str(EXAMPLE)],
-        env={**os.environ, "CONSOLE_SAMPLES": str(folder)},
+        [sys.executable, str(example)],
+        env={**os.environ, "CONSOLE_SAMPLES": str(folder), **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -55,3 +56,18 @@ def test_a_second_call_makes_no_second_set(samples: Path) -> None:
     before = Counter(run["workflow"] for run in runs_in(samples))
     assert "The sample runs of before are in" in make(samples).stdout
     assert Counter(run["workflow"] for run in runs_in(samples)) == before
+
+
+def test_without_commits_the_other_samples_are_made(tmp_path: Path) -> None:
+    """In an unpacked archive the samples that need a git history are left out, and said to be; once, as otherwise."""
+    for part in ("examples", "docs"):
+        shutil.copytree(EXAMPLE.parents[1] / part, tmp_path / "project" / part)
+    example = tmp_path / "project" / "examples" / EXAMPLE.name
+    first = make(tmp_path / "samples", example, GIT_CEILING_DIRECTORIES=str(tmp_path))
+    assert "has no git commits: left out are the samples that need them (" in first.stdout
+    before = Counter(run["workflow"] for run in runs_in(tmp_path / "samples"))
+    assert set(before) == {"pay_invoice", "publish_article"}
+    assert (
+        "The sample runs of before" in make(tmp_path / "samples", example, GIT_CEILING_DIRECTORIES=str(tmp_path)).stdout
+    )
+    assert Counter(run["workflow"] for run in runs_in(tmp_path / "samples")) == before

@@ -143,7 +143,7 @@ def test_what_needs_the_file_says_so(osp: Osp, url: str, words: tuple[str, ...])
     """Commands that need the database file say so in one line."""
     said = osp(*words, "--url", url)
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "not supported by the http engine" in said.err
+    assert "not supported over HTTP" in said.err
 
 
 @pytest.mark.parametrize("words", [("user", "list"), ("token", "list"), ("audit", "list")])

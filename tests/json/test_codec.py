@@ -199,7 +199,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
 def test_size_is_limited_by_name() -> None:
     """The error tells size and limit."""
     with pytest.raises(
-        LimitExceededError, match=r"result of step 'load': \d+ is over the limit PAYLOAD_BYTES = 1048576"
+        LimitExceededError, match=r"result of step 'load': [\d,]+ bytes, the limit PAYLOAD_BYTES is 1,048,576"
     ):
         Codec[Any](str, "result of step 'load'").dump("x" * _limits.PAYLOAD_BYTES)
 

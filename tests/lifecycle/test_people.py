@@ -310,5 +310,5 @@ def test_the_number_of_open_requests_is_limited(monkeypatch: pytest.MonkeyPatch)
     """The error names the limit."""
     monkeypatch.setattr("osprotocol._limits.OPEN_REQUESTS_PER_RUN", 2)
     story = Story().claim().ask(position="1.1.1").ask(position="1.2.1")
-    with pytest.raises(LimitExceededError, match="OPEN_REQUESTS_PER_RUN = 2"):
+    with pytest.raises(LimitExceededError, match="OPEN_REQUESTS_PER_RUN is 2"):
         story.ask(position="1.3.1")

@@ -139,11 +139,11 @@ async def test_texts_are_limited_by_name(tmp_path: Path) -> None:
     async with connect(tmp_path / "runs.db", worker=False) as client:
         execution = await client.create_run(nothing, "x").start()
         for call in (execution.pause, execution.cancel):
-            with pytest.raises(LimitExceededError, match="TEXT_CHARACTERS = 16384"):
+            with pytest.raises(LimitExceededError, match="TEXT_CHARACTERS is 16,384"):
                 await call(long)
         with pytest.raises(LimitExceededError, match="TEXT_CHARACTERS"):
             await execution.wait_for_approval(long)
-        with pytest.raises(LimitExceededError, match="PAYLOAD_BYTES = 1048576"):
+        with pytest.raises(LimitExceededError, match="PAYLOAD_BYTES is 1,048,576"):
             client.create_run(nothing, "x" * limits.PAYLOAD_BYTES)
         with pytest.raises(LimitExceededError, match="PAYLOAD_BYTES"):
             await execution.respond("x" * limits.PAYLOAD_BYTES)

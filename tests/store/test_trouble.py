@@ -325,3 +325,39 @@ def test_a_database_that_is_locked_for_long_is_a_store_error(tmp_path: Path) -> 
     assert commit(store, starting("run1")).operations[0].error is None
     other.close()
     store.close()
+
+
+# ------------------------------------------------------------------------------------------ a file that was swapped
+
+
+@pytest.mark.parametrize("there", ["nothing", "another"])
+def test_nothing_is_written_into_a_file_that_was_removed(tmp_path: Path, there: str) -> None:
+    """Nor into another that took its place; once the file is back, it goes on."""
+    path, aside = tmp_path / "runs.db", tmp_path / "aside.db"
+    store = open_store(path)
+    assert commit(store, starting("a")).operations[0].error is None
+    path.rename(aside)
+    if there == "another":
+        open_store(path).close()
+    for _ in range(2):
+        error = commit(store, starting("b")).operations[0].error
+        assert isinstance(error, StoreError)
+        assert "is not the file any more that this process has open; start it again" in str(error)
+    for leftover in tmp_path.glob("runs.db*"):
+        if leftover == path or there == "nothing":
+            leftover.unlink(missing_ok=True)
+    aside.rename(path)
+    assert commit(store, starting("c")).operations[0].error is None
+    store.close()
+
+
+async def test_a_removed_file_is_a_problem(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Readiness and, once, the log tell, and starts are refused."""
+    async with connect(tmp_path / "runs.db", worker=False) as client:
+        assert await client._engine.problems() == []
+        (tmp_path / "runs.db").rename(tmp_path / "aside.db")
+        (problem,) = await client._engine.problems()
+        assert "is not the file any more" in problem
+        with pytest.raises(StoreError):
+            await client.create_run(hello, "x").start()
+    assert ["is not the file any more" in record.message for record in caplog.records] == [True]

@@ -20,13 +20,20 @@ from osprotocol._ids import Ids, check_name
 from osprotocol._json import decode, encode
 from osprotocol._lifecycle.people import check_person, identity
 from osprotocol.engine import acting
-from osprotocol.errors import InvalidNameError, InvalidOptionError
+from osprotocol.errors import (
+    InvalidNameError,
+    InvalidOptionError,
+    TokenNotFoundError,
+    UserExistsError,
+    UserNotFoundError,
+)
 from osprotocol.protocol.http import ROLES, TokenInfo, UserInfo
 
 T = TypeVar("T")
 
 _SEEN_EVERY_US = 60 * US_PER_S
 _REMEMBERED = 10_000
+_SHOWN = 40  # characters of a name or id that there is none of
 _PREFIX = "osp"
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -130,7 +137,8 @@ class Accounts:
         """Let a person sign in.
 
         Raises:
-            InvalidOptionError: there is such a person, or a role is none.
+            UserExistsError: there is such a person.
+            InvalidOptionError: a role is none.
             InvalidNameError: the name cannot be one.
 
         Survives a crash: it is done, with its audit record, or not.
@@ -138,8 +146,8 @@ class Accounts:
         given, known_as = _roles(roles), _check_name(name)
 
         def add(transaction: Transaction) -> User:
-            if transaction.rows("find_user", known_as):
-                raise InvalidOptionError("user", f"there is one named {name!r} already")
+            if rows := transaction.rows("find_user", known_as):
+                raise UserExistsError(user_of_row(rows[0]).name)
             do(transaction, "add_user", name, known_as, encode(given), password_hash, transaction.now)
             detail = {"user": name, "roles": given, "password": password_hash is not None}
             transaction.note("user.add", acting.get(), None, detail, by=by)
@@ -168,7 +176,8 @@ class Accounts:
             keep_an_admin: refuse what would leave nobody who could undo it.
 
         Raises:
-            InvalidOptionError: there is no such person, a role is none, or it is the only admin.
+            UserNotFoundError: there is no such person.
+            InvalidOptionError: a role is none, or it is the only admin.
 
         Survives a crash: it is done, with its audit record, or not.
         """
@@ -252,7 +261,8 @@ class Accounts:
             by: who makes it.
 
         Raises:
-            InvalidOptionError: there is no such person, or a role is not the person's.
+            UserNotFoundError: there is no such person.
+            InvalidOptionError: a role is not the person's.
 
         Survives a crash: it is done, with its audit record, or not.
         """
@@ -285,7 +295,7 @@ class Accounts:
         """Refuse a token from now on; one that is revoked already stays as it is.
 
         Raises:
-            InvalidOptionError: there is none with that id.
+            TokenNotFoundError: there is none with that id.
 
         Survives a crash: it is done, with its audit record, or not.
         """
@@ -293,7 +303,7 @@ class Accounts:
         def revoke(transaction: Transaction) -> Token:
             rows = transaction.rows("find_token", token_id) if token_id.isprintable() else []
             if not rows:
-                raise InvalidOptionError("token", f"there is none with the id {token_id!r}")
+                raise TokenNotFoundError(token_id[:_SHOWN])
             token = _token(rows[0][3:])
             if token.revoked_at is not None:
                 return token
@@ -343,11 +353,11 @@ def known_user(transaction: Transaction, name: str) -> tuple[int, User]:
     """Row and person of a name.
 
     Raises:
-        InvalidOptionError: there is none.
+        UserNotFoundError: there is none.
     """
     rows = transaction.rows("find_user", identity(name)) if name.isprintable() else []
     if not rows:
-        raise InvalidOptionError("user", f"there is none named {name[:40]!r}; 'osp user add' makes one")
+        raise UserNotFoundError(name[:_SHOWN])
     return rows[0][0], user_of_row(rows[0])
 
 

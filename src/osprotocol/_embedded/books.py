@@ -48,7 +48,7 @@ class Reply(NamedTuple):
         digest: of that request.
         run: what it changed.
         status: HTTP status of the answer; None when the change is committed and its answer got lost.
-        body: the answer.
+        body: the answer; None when it was too large to be kept.
     """
 
     digest: str
@@ -97,7 +97,8 @@ class Books(Accounts):
         """Sign a person in; gives the secret that the browser gets as a cookie.
 
         Raises:
-            InvalidOptionError: there is no such person, or the person is disabled.
+            UserNotFoundError: there is no such person.
+            InvalidOptionError: the person is disabled.
 
         Survives a crash: the session.
         """
@@ -139,7 +140,7 @@ class Books(Accounts):
         """Sign a person out everywhere.
 
         Raises:
-            InvalidOptionError: there is no such person.
+            UserNotFoundError: there is no such person.
         """
         await self._write(lambda transaction: do(transaction, "close_sessions", known_user(transaction, user)[0]))
 
@@ -149,7 +150,8 @@ class Books(Accounts):
         """Make a sign-in link that works once; gives its secret.
 
         Raises:
-            InvalidOptionError: there is no such person, or the person is disabled.
+            UserNotFoundError: there is no such person.
+            InvalidOptionError: the person is disabled.
 
         Survives a crash: it is done, with its audit record, or not.
         """
@@ -187,7 +189,7 @@ class Books(Accounts):
         rows = self._rows("find_reply", key, self._engine.clock.now() - REPLY_KEPT_US)
         return Reply(*rows[0]) if rows else None
 
-    async def keep_reply(self, key: str, digest: str, status: int, body: str) -> None:
+    async def keep_reply(self, key: str, digest: str, status: int, body: str | None) -> None:
         """Keep the answer to a request; the key itself was kept with the change, if there was one."""
 
         def keep(transaction: Transaction) -> None:

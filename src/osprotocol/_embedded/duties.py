@@ -167,6 +167,7 @@ class Membership:
 
     async def _look_once(self) -> None:
         try:
+            self._store.check_file()
             now = self._clock.now()
             if self._worker.executing and now - self._seen_at > _LIFE_SIGN_US:
                 self._seen_at = now

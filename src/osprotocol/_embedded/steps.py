@@ -233,7 +233,7 @@ async def _tries_again(call: _Call, error: Exception, failures: int) -> bool:
         "warning",
         f"step {call.name} failed (try {failures}): {type(error).__name__}: {text_of(error)}",
         call.name,
-        {"traceback": "".join(traceback.format_exception(error))[-_limits.LOG_LINE_BYTES // 2 :]},
+        {"traceback": _traceback_of(error)[-_limits.LOG_LINE_BYTES // 2 :]},
     )
     if retry is None or failures > retry.attempts or isinstance(error, TerminalError | InvalidValueError):
         return False
@@ -245,6 +245,14 @@ async def _tries_again(call: _Call, error: Exception, failures: int) -> bool:
     await _on_retry(call, retry, error, failures)
     await _delay(call, until)
     return True
+
+
+def _traceback_of(error: Exception) -> str:
+    """From the step's own code on: the frames above it are of this package."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
 
 
 async def _on_retry(call: _Call, retry: Retry, error: Exception, failures: int) -> None:

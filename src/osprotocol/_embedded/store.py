@@ -5,6 +5,7 @@ One writing connection, used by one thread at a time; one reading connection for
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -33,6 +34,8 @@ from osprotocol._lifecycle.state import Event, RequestState, RunState
 from osprotocol.errors import EngineClosedError, ForkedProcessError, OSProtocolError, StoreError
 
 _FOREIGN_BATCH = 10_000
+
+_log = logging.getLogger("osprotocol")
 
 
 class Operation:
@@ -97,6 +100,8 @@ class Store:
         self._synchronous = durability
         self._closed = False
         self._opened = False
+        self._file = _identity_of(path)
+        self._is_lost = False
         self.others_wrote = True
         self.commits = 0
         self.deletions = 0
@@ -127,6 +132,21 @@ class Store:
             raise ForkedProcessError()
         if self._closed:
             raise EngineClosedError()
+
+    def check_file(self) -> None:
+        """Refuse a file that was removed or replaced: what is written into it is lost with the process.
+
+        Raises:
+            StoreError: it was; the log tells it once.
+        """
+        is_lost = _identity_of(self.path) != self._file
+        if is_lost:
+            error = StoreError(str(self.path), "is not the file any more that this process has open; start it again")
+            if not self._is_lost:
+                self._is_lost = True
+                _log.error("%s", error)
+            raise error
+        self._is_lost = False
 
     def close(self) -> None:
         """Close both connections; what was committed stays."""
@@ -200,6 +220,7 @@ class Store:
 
     def _connected(self) -> apsw.Connection:
         self.check_usable()
+        self.check_file()
         if self._writer is None:
             self._writer = self._open()
         return self._writer
@@ -288,7 +309,7 @@ class Store:
             return True
         try:
             return bool(self._connected().execute("PRAGMA data_version").get != self._data_version)
-        except apsw.Error:
+        except (apsw.Error, StoreError):
             return True
         finally:
             self.lock.release()
@@ -321,6 +342,15 @@ class Store:
         self.check_usable()
         with translated(self.path):
             return load_run(self.reader, key)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file a path leads to; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _failure_of(error: Exception, path: Path) -> OSProtocolError:

@@ -55,7 +55,7 @@ def read_address(url: str) -> Address:
     if parts.query or parts.fragment:
         raise InvalidOptionError("url", f"{url!r} has a query or fragment; write http://HOST:PORT")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    is_local, is_plain = _is_loopback(parts.hostname), parts.scheme == "http"
+    is_local, is_plain = is_loopback(parts.hostname), parts.scheme == "http"
     if is_plain and not is_local and os.environ.get("OSP_ALLOW_HTTP") != "1":
         raise InvalidOptionError(
             "url",
@@ -66,13 +66,14 @@ def read_address(url: str) -> Address:
     return Address(shown, is_local, is_plain)
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine and nothing else; an IPv6 address may have brackets."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return False
+        return host.lower() == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def find_token(given: str | None) -> Token | None:

@@ -158,7 +158,7 @@ class Watches:
         except (NotSignedInError, NotPermittedError) as error:
             _log.warning("run %s is not watched any more: %s", run_id, error)
         except OSProtocolError as error:
-            _log.warning("run %s: where it stands is not to be had, asking again: %s", run_id, error)
+            _log.warning("run %s cannot be read now, trying again: %s", run_id, error)
             return False
         else:
             self.tell(detail)

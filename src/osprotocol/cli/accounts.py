@@ -19,6 +19,7 @@ from osprotocol.cli.output import ago, clean, say, to_json, until, write, write_
 from osprotocol.cli.session import Session
 from osprotocol.cli.values import duration
 from osprotocol.engine import operating_system_user
+from osprotocol.errors import UserNotFoundError
 from osprotocol.protocol._wire import Wire
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _LINE_CHARACTERS = 1_024
 _LINK = timedelta(days=1)
+ADDRESS_SETTING = "address"
+"""Under which the books keep where the server was reached last."""
 
 users = group("user", "People who may use a server of this database.")
 tokens = group("token", "Tokens by which programs use a server for a person.")
@@ -77,7 +80,7 @@ def _show(session: Session, told: Wire, text: str) -> None:
 def _known(books: Books, name: str) -> User:
     user = books.find_user(name)
     if user is None:
-        raise CommandError(f"there is no user {name!r}; 'osp user list' shows all", "not-found", ExitCode.NOT_FOUND)
+        raise UserNotFoundError(name)
     return user
 
 
@@ -101,19 +104,25 @@ async def user_link(
     session: Session,
     name: Name,
     address: Annotated[
-        str, typer.Option("--address", metavar="URL", help="How that person's browser reaches the server.")
-    ] = "http://127.0.0.1:8321",
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="URL",
+            help="How that person's browser reaches the server. Default: the address that 'osp serve' told last.",
+        ),
+    ] = None,
 ) -> None:
     """Print a link that signs a person in once, within a day.
 
     Send it by a way that only that person reads.
     """
-    if not re.fullmatch(r"https?://[^\s/?#]+/?", address):
+    if address is not None and not re.fullmatch(r"https?://[^\s/?#]+/?", address):
         raise CommandError(f"--address {address!r} is not like https://runs.example.org")
     expires = to_datetime(SystemClock().now()) + _LINK
     async with _books(session) as books:
         user = _known(books, name)
         secret = await books.open_link(user.name, expires, by=operating_system_user())
+        address = address or books.setting(ADDRESS_SETTING) or "http://127.0.0.1:8321"
     link = f"{address.rstrip('/')}/sign-in?code={secret}"
     write(
         to_json({"user": user.name, "link": link, "expiresAt": to_iso(from_datetime(expires))})
@@ -260,9 +269,6 @@ async def token_revoke(
 ) -> None:
     """Refuse a token from now on."""
     async with _books(session) as books:
-        if all(one.id != token for one in books.tokens()):
-            message = f"there is no token {token!r}; 'osp token list' shows all"
-            raise CommandError(message, "not-found", ExitCode.NOT_FOUND)
         revoked = await books.revoke_token(token, by=operating_system_user())
     _show(session, revoked.info, f"{revoked.id} is revoked")
 
@@ -313,6 +319,8 @@ async def audit_verify(
         write(to_json({"records": number, "broken": broken, "head": f"{number}:{newest}"}))
     elif broken is None:
         write(f"{number} records, all as they were written; head {number}:{newest}")
+    elif broken > number:
+        write(f"record {broken} is not there, the log ends with {number}: its end was cut off, or it is another log")
     else:
         write(f"record {broken} is not as it was written")
     return ExitCode.SUCCESS if broken is None else ExitCode.FAILED

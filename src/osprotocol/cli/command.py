@@ -10,13 +10,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from osprotocol.cli.exits import PipeClosedError
+from osprotocol.cli.exits import CommandError, PipeClosedError
 from osprotocol.cli.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 Db = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--db",
         "--url",
@@ -55,7 +55,19 @@ def settings(
     ] = False,
 ) -> None:
     """Durable workflow runs: start, watch, pause, answer, cancel, retry."""
-    context.obj = Session(db, json)
+    context.obj = Session(_one(db), json)
+
+
+def _one(places: list[str] | None) -> str | None:
+    """The place that was named; `--db` and `--url` are two words for the same.
+
+    Raises:
+        CommandError: several were named, so that one of them would be ignored.
+    """
+    named = list(dict.fromkeys(places or ()))
+    if len(named) > 1:
+        raise CommandError(f"--db and --url name one place together, these are {len(named)}: {', '.join(named)}")
+    return named[0] if named else None
 
 
 def group(name: str, help: str) -> typer.Typer:
@@ -85,9 +97,9 @@ def command(name: str, within: typer.Typer = app) -> Callable[[F], F]:
         )
 
         @functools.wraps(function)
-        def invoke(context: typer.Context, db: str | None, json: bool, **values: Any) -> Any:
+        def invoke(context: typer.Context, db: list[str] | None, json: bool, **values: Any) -> Any:
             given: Session = context.obj
-            session = Session(db or given.url, json or given.json)
+            session = Session(_one(db) or given.url, json or given.json)
             try:
                 if inspect.iscoroutinefunction(function):
                     return asyncio.run(function(session, **values))

@@ -133,7 +133,13 @@ def progress_text(run: RunSnapshot) -> str:
 
 
 def log_text(line: LogLine) -> str:
-    """A log line as people read it."""
-    fields = "".join(f" {clean(name)}={clean(value)}" for name, value in line.fields.items())
+    """A log line as people read it; fields that have several lines, such as a traceback, stand indented below."""
     step = f" [{clean(line.step)}]" if line.step else ""
-    return f"{line.at:%H:%M:%S} {clean(line.level)}{step} {clean(line.message)}{fields}"
+    text, below = f"{line.at:%H:%M:%S} {clean(line.level)}{step} {clean(line.message)}", ""
+    for name, value in line.fields.items():
+        if isinstance(value, str) and "\n" in value.rstrip("\n"):
+            parts = clean(value.rstrip("\n"), lines=True).split("\n")
+            below += f"\n  {clean(name)}:" + "".join(f"\n    {part}" for part in parts)
+        else:
+            text += f" {clean(name)}={clean(value)}"
+    return text + below

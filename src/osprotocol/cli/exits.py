@@ -42,7 +42,7 @@ _MEANINGS = {
     ExitCode.USAGE: "The command line, the target, the input or an answer is wrong.",
     ExitCode.CANCELLED: "The run was cancelled.",
     ExitCode.NOT_FOUND: "There is no such run, request, worker, workflow or database.",
-    ExitCode.CONFLICT: "The state of the run or request does not allow it, or this person may not do it.",
+    ExitCode.CONFLICT: "The state of the run or request does not allow it, a name is taken, or a person may not do it.",
     ExitCode.ENGINE: "The database, the machine under it, or `osp` itself is in trouble.",
     ExitCode.UNFINISHED: "`osp run --no-wait`: the run waits for a person and was left so.",
     ExitCode.PIPE_CLOSED: "The reader of a pipe went away, as with `head -1`.",

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import typer
 
 from osprotocol._clock import SystemClock, to_datetime
+from osprotocol.cli.accounts import ADDRESS_SETTING
 from osprotocol.cli.command import command
 from osprotocol.cli.exits import CommandError
 from osprotocol.cli.interrupt import Interrupts
@@ -70,6 +71,11 @@ async def serve(
             f"{session.address!r} is a server already; name a database with --db, and take OSP_URL back if it is set"
         )
     workflows = load_workflows(targets or [])
+    path = session.database()
+    if path is not None and not path.exists():
+        from osprotocol.server.start_checks import check_host_without_people
+
+        check_host_without_people(settings, path)  # before a database is made that nobody can use
     _log_to_stderr(requests=access_log)
     with Interrupts() as interrupts:
         interrupts.last_words = "; what ran goes on with the next worker"
@@ -89,18 +95,19 @@ async def _serve(
     known: list[str],
     interrupts: Interrupts,
 ) -> None:
+    from osprotocol._http.address import is_loopback
     from osprotocol.server.serve import address_of, serving
-    from osprotocol.server.start_checks import is_loopback
 
     async with serving(client, books, settings) as taken:
         address = address_of(taken)
+        await books.set_setting(ADDRESS_SETTING, address)
         link = await _link(books, address) if is_loopback(taken.host) else None
         if session.json:
             write(to_json({"address": address, "signIn": link, "workflows": known}))
         else:
             write(f"serving {address}" + (f", working on {', '.join(known)}" if known else ""))
             if link is not None:
-                write(f"sign in (once, within 10 minutes): {link}")
+                write(f"sign in as {operating_system_user()} (once, within 10 minutes): {link}")
             say("Ctrl-C stops")
         sys.stdout.flush()
         await interrupts.came.wait()
@@ -116,7 +123,7 @@ async def _link(books: Books, address: str) -> str | None:
         say(f"there were no users yet: {me} is one now, with the roles {', '.join(_ROLES)}")
     user = books.find_user(me)
     if user is None or user.disabled:
-        say("sign in with a password, or with a token made by 'osp token create'")
+        say(f"sign in with a password, or with the link of 'osp user link NAME --address {address}'")
         return None
     until = to_datetime(SystemClock().now()) + _LINK
     return f"{address}/sign-in?code={quote(await books.open_link(user.name, until, by=me))}"

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Depends, Request
 
 from osprotocol.errors import NotPermittedError, NotSignedInError
+from osprotocol.server.parameters import check_query
 
 
 class Permission(StrEnum):
@@ -102,6 +103,8 @@ def allow(permission: Permission) -> Any:
         if principal is None:
             raise NotSignedInError()
         principal.check(permission)
+        if request.url.path.startswith("/api/"):
+            check_query(request)
         return principal
 
     permitted.permission = permission  # type: ignore[attr-defined]

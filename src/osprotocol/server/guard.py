@@ -83,7 +83,7 @@ class Guard:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = monotonic_s()
         limit = asyncio.timeout(self._request_s)
-        outgoing = _Outgoing(send, self._fixed, scope["path"], limit)
+        outgoing = _Outgoing(send, self._fixed, scope, limit)
         try:
             async with limit:
                 refused = self._judge(scope)
@@ -91,7 +91,7 @@ class Guard:
                     body = await self._read_body(scope, receive)
                     refused = body if isinstance(body, Response) else _judge_body(scope, body)
                     if refused is None and isinstance(body, bytes):
-                        await self._app(scope, _Replayed(body, receive), outgoing)
+                        await self._app(_as_get(scope), _Replayed(body, receive), outgoing)
                 if refused is not None:
                     await refused(scope, receive, outgoing)
         except TimeoutError:
@@ -111,7 +111,7 @@ class Guard:
         if not declared.isdecimal() or not declared.isascii():
             return http_problem(400, "Content-Length is not a number")
         if int(declared[:20]) > BODY_BYTES:
-            return answer_of(LimitExceededError("request body", int(declared[:20]), "PAYLOAD_BYTES", BODY_BYTES))
+            return answer_of(LimitExceededError("body of the request", int(declared[:20]), "BODY_BYTES", BODY_BYTES))
         parts: list[bytes] = []
         size = 0
         try:
@@ -123,7 +123,7 @@ class Guard:
                 size += len(part)
                 self._arriving += len(part)
                 if size > BODY_BYTES:
-                    return answer_of(LimitExceededError("request body", size, "PAYLOAD_BYTES", BODY_BYTES))
+                    return answer_of(LimitExceededError("body of the request", size, "BODY_BYTES", BODY_BYTES))
                 if size > SMALL_BYTES and self._arriving > ARRIVING_BYTES:
                     return http_problem(503, "too many large requests at the same time", {"Retry-After": "1"})
                 parts.append(part)
@@ -219,6 +219,14 @@ def _judge_body(scope: Scope, body: bytes) -> Response | None:
     return None
 
 
+def _as_get(scope: Scope) -> Scope:
+    """HEAD is GET without a body; nor is it ever a stream, whose answer would not end."""
+    if scope["method"] != "HEAD":
+        return scope
+    headers = [one for one in scope["headers"] if one[0] != b"accept" or _STREAM.encode() not in one[1].lower()]
+    return {**scope, "method": "GET", "headers": headers}
+
+
 class _Replayed:
     """A body that was read already, then what the connection still says: that it ended."""
 
@@ -236,12 +244,13 @@ class _Replayed:
 class _Outgoing:
     """What leaves: the security headers are added, and a stream may take as long as it wants."""
 
-    def __init__(self, send: Send, fixed: Iterable[tuple[str, str]], path: str, limit: asyncio.Timeout) -> None:
+    def __init__(self, send: Send, fixed: Iterable[tuple[str, str]], scope: Scope, limit: asyncio.Timeout) -> None:
         self.status: int | None = None
         self._limit = limit
         self._send = send
         self._fixed = fixed
-        self._is_static = path.startswith("/static/")
+        self._is_static = scope["path"].startswith("/static/")
+        self._is_head = scope["method"] == "HEAD"
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -253,6 +262,8 @@ class _Outgoing:
                 headers["Cache-Control"] = "no-store"
             if headers.get("content-type", "").startswith(_STREAM):
                 self._limit.reschedule(None)
+        elif self._is_head and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
         await self._send(message)
 
 

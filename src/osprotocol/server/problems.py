@@ -88,8 +88,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     """A path or query parameter is wrong."""
     assert isinstance(error, RequestValidationError)
     problems = tuple((path_of(tuple(one["loc"][1:])), str(one["msg"])) for one in error.errors())
-    where = {str(one["loc"][0]) for one in error.errors()}
-    what = f"{' and '.join(sorted(where))} parameters" if where else "request"
+    where = sorted({str(one["loc"][0]) for one in error.errors()})
+    what = f"{' and '.join(where)} of the request" if where else "request"
     return await _on_error(request, InvalidValueError(what, problems))
 
 
@@ -109,8 +109,11 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     advice = {404: "no such path; docs/http-api.md lists them", 405: f"{request.method} is not possible here"}
     if is_page(request):
+        status = error.status_code
+        if status == HTTPStatus.METHOD_NOT_ALLOWED and request.method == "GET":
+            status = HTTPStatus.NOT_FOUND  # only a form is sent there
         advice[404] = "there is no such page"
-        return await _on_error(request, _RefusedError(error.status_code, advice.get(error.status_code, error.detail)))
+        return await _on_error(request, _RefusedError(status, advice.get(status, error.detail)))
     return http_problem(error.status_code, advice.get(error.status_code, error.detail), error.headers)
 
 

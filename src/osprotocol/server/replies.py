@@ -30,6 +30,8 @@ JSON = "application/json"
 API = "/api/v1"
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
+KEPT_BYTES = 65_536
+"""Of an answer; a larger one is not kept, so that many of them do not fill the database."""
 _LEGIBLE = range(0x20, 0x7F)
 
 _log = logging.getLogger("osprotocol.server")
@@ -170,7 +172,8 @@ async def once(
         who: for whom.
         call: the request.
         act: does it; given the reply key, it answers.
-        again: answers with the state as it is now when the change was made but its answer was lost; given the run.
+        again: answers with the state as it is now when the change was made but its answer was lost, or too large to
+            be kept; given the run.
 
     Survives a crash: that the change was made is known by its key from the same commit on.
 
@@ -198,7 +201,7 @@ async def once(
                 return answer.response()
         if kept.digest != digest:
             raise DuplicateRequestError(call.key, "was used before with another request")
-        if kept.status is None:
+        if kept.status is None or kept.body is None:
             answer = await again(kept.run)
             await _keep(here, scope, digest, answer)
         else:
@@ -208,13 +211,13 @@ async def once(
 
 async def _keep(here: Serving, scope: str, digest: str, answer: Answer) -> None:
     try:
-        await here.books.keep_reply(scope, digest, answer.status, answer.body.decode())
+        body = answer.body.decode() if len(answer.body) <= KEPT_BYTES else None
+        await here.books.keep_reply(scope, digest, answer.status, body)
     except StoreError as error:
         _log.warning("an answer could not be kept for its Idempotency-Key: %s", error)  # the change itself is
 
 
-def _restored(status: int, body: str | None, target: str) -> Answer:
-    text = body or "null"
+def _restored(status: int, text: str, target: str) -> Answer:
     location = None
     if status == 201:
         made = decode(text)

@@ -28,6 +28,7 @@ _GRACE_S = 5
 _KEEP_ALIVE_S = 30
 _HEADER_BYTES = 65_536
 _BACKLOG = 1_024
+_EVERYWHERE = ("0.0.0.0", "::", "")
 
 _log = logging.getLogger("osprotocol.server")
 
@@ -101,6 +102,9 @@ async def serving(client: Client, books: Books, settings: ServerSettings) -> Asy
         _log.warning("%s", told)
     taken = listen(settings.host, settings.port)
     settings = replace(settings, port=taken.getsockname()[1])
+    if settings.host.strip("[]") in _EVERYWHERE:  # what `address_of` tells has to be answered
+        mine = f"{socket.gethostname()}:{settings.port}"
+        settings = replace(settings, allow_hosts=(*settings.allow_hosts, mine))
     app = create_app(client, books, settings)
     config = uvicorn.Config(
         app,
@@ -137,6 +141,6 @@ def address_of(settings: ServerSettings) -> str:
     if settings.public_url is not None:
         return settings.public_url.rstrip("/")
     host = settings.host.strip("[]")
-    if host in ("0.0.0.0", "::", ""):
+    if host in _EVERYWHERE:
         host = socket.gethostname()
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"

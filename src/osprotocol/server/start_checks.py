@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from osprotocol._clock import from_datetime
+from osprotocol._http.address import is_loopback
 from osprotocol.errors import InvalidOptionError
 from osprotocol.server.settings import ServerSettings
 
@@ -22,7 +23,7 @@ STARLETTE_MIN = (1, 0, 1)
 _HOST_ENTRY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?\Z")
 
 
-def check_start(settings: ServerSettings, books: Books, paths: Iterable[Path] = ()) -> list[str]:
+def check_start(settings: ServerSettings, books: Books, paths: Sequence[Path] = ()) -> list[str]:
     """Refuse to serve where that would not be safe.
 
     Args:
@@ -38,12 +39,8 @@ def check_start(settings: ServerSettings, books: Books, paths: Iterable[Path] = 
     """
     check_starlette(version("starlette"))
     told = _check_names(settings)
-    if not is_loopback(settings.host) and not _somebody_can_sign_in(books):
-        raise InvalidOptionError(
-            "--host",
-            f"{settings.host} can be reached from other machines, and nobody can sign in yet; "
-            f"make a user with 'osp user add NAME --role admin --password-stdin', or listen on 127.0.0.1",
-        )
+    if not _somebody_can_sign_in(books):
+        check_host_without_people(settings, next(iter(paths), None))
     if not is_loopback(settings.host) and not _is_https(settings):
         told.append(
             f"passwords and tokens cross the network readable: {settings.host} is served by plain http; "
@@ -52,6 +49,26 @@ def check_start(settings: ServerSettings, books: Books, paths: Iterable[Path] = 
     for path in paths:
         told += _check_file(path)
     return told
+
+
+def check_host_without_people(settings: ServerSettings, path: Path | None) -> None:
+    """Refuse to listen where other machines reach it as long as nobody can sign in.
+
+    Args:
+        settings: what the server was told.
+        path: the database that people would be in.
+
+    Raises:
+        InvalidOptionError: it would listen there.
+    """
+    if is_loopback(settings.host):
+        return
+    there = "" if path is None else f" --db {shlex.quote(str(path))}"
+    raise InvalidOptionError(
+        "--host",
+        f"{settings.host or 'every address'} can be reached from other machines, and nobody can sign in yet; make a "
+        f"user with 'osp user add NAME --role admin --password-stdin{there}', or listen on 127.0.0.1",
+    )
 
 
 def check_starlette(installed: str) -> None:
@@ -68,14 +85,6 @@ def check_starlette(installed: str) -> None:
             f"version {installed} is installed; below {least} a forged Host header changes the path that permissions "
             f"are decided by; install starlette>={least}",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address that is listened on."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _is_https(settings: ServerSettings) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from osprotocol._clock import monotonic_s
+from osprotocol._http.address import is_loopback
 from osprotocol._lifecycle.people import identity
 from osprotocol.errors import TooManyRequestsError
 
@@ -177,7 +178,7 @@ def address_of(scope: Mapping[str, Any], behind_proxy: bool) -> str:
     stands before it and is not looked at.
     """
     peer = str((scope.get("client") or ("unknown",))[0])
-    if behind_proxy and (peer == "unknown" or _is_loopback(peer)):
+    if behind_proxy and (peer == "unknown" or is_loopback(peer)):
         forwarded = _last_forwarded(scope.get("headers", ()))
         if forwarded is not None:
             peer = forwarded
@@ -190,13 +191,6 @@ def address_of(scope: Mapping[str, Any], behind_proxy: bool) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        return ipaddress.ip_address(peer).is_loopback
-    except ValueError:
-        return False
 
 
 def _last_forwarded(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

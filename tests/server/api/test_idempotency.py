@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from osprotocol import _limits
+from osprotocol.server import replies
+from osprotocol.server.replies import KEPT_BYTES
 from tests.server.api.samples import API, call, started
 from tests.server.security.world import World, world
 
@@ -128,3 +130,34 @@ async def test_wrong_keys(key: str | bytes) -> None:
         answer = await call(made, "operator", "POST", "/runs", json=BODY, headers={"Idempotency-Key": key})
         assert answer.status_code == 400
         assert await runs(made) == 0
+
+
+async def test_a_large_answer_is_not_kept() -> None:
+    """The repeated request is answered with the state as it is then; the change is not made again."""
+    async with world() as made:
+        run = await started(made, "api-ask")
+        gate = {"kind": "approval", "prompt": "Go on?", "payload": "x" * 100_000}
+        first = await call(made, "operator", "POST", f"/runs/{run}/requests", json=gate, key="k")
+        second = await call(made, "operator", "POST", f"/runs/{run}/requests", json=gate, key="k")
+        assert second.headers["idempotency-replayed"] == "true"
+        assert (second.status_code, second.content) == (first.status_code, first.content)
+        assert len(second.content) > KEPT_BYTES
+        other = await call(made, "operator", "POST", f"/runs/{run}/requests", json=gate | {"payload": 1}, key="k")
+        assert other.status_code == 409
+        assert len((await made.client.requests(run_id=run)).items) == 2
+        kept: int | None = made.books._rows("SELECT sum(length(body)) FROM replies")[0][0]
+        assert (kept or 0) < KEPT_BYTES
+
+
+async def test_many_are_not_changed_again_when_the_answer_was_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter could find others by then: 409 says that it was done."""
+    monkeypatch.setattr(replies, "KEPT_BYTES", 10)
+    async with world() as made:
+        await started(made, "api-ask")
+        body = {"action": "pause", "filter": {"workflow": "api-ask"}}
+        assert (await call(made, "operator", "POST", "/runs/bulk", json=body, key="k")).json()["items"][0]["ok"]
+        later = await started(made, "api-ask")
+        answer = await call(made, "operator", "POST", "/runs/bulk", json=body, key="k")
+        assert (answer.status_code, answer.json()["code"]) == (409, "duplicate-request")
+        assert "was done before" in answer.json()["detail"]
+        assert (await made.client.get(later)).status == "awaiting"

@@ -158,6 +158,8 @@ async def test_unknown_request() -> None:
     """A request that is not there is 404 for every verb."""
     async with world() as made:
         assert (await call(made, "viewer", "GET", "/requests/none-1")).json()["code"] == "request-not-found"
+        told = (await call(made, "viewer", "GET", "/requests/none")).json()["detail"]
+        assert told == "there is no request 'none'; 'osp inbox' shows those that are open"
         for verb in ("approve", "reject"):
             assert (await call(made, "approver", "POST", f"/requests/none-1/{verb}")).status_code == 404
         answer = await call(made, "approver", "POST", "/requests/none-1/respond", json={"value": 1})

@@ -93,6 +93,54 @@ async def test_elsewhere_needs_users(tmp_path: Path) -> None:
     assert b"nobody can sign in yet" in errors
 
 
+async def test_what_is_not_served_leaves_no_database(tmp_path: Path) -> None:
+    """A start that is refused makes no file; the advice names the database that was meant."""
+    async with served(tmp_path, "--host", "0.0.0.0", "--db", "new/of ours.db") as (process, _):
+        _, errors = await process.communicate()
+    (line,) = [json.loads(line) for line in errors.decode().splitlines() if line.startswith("{")]
+    assert f"--password-stdin --db '{tmp_path / 'new' / 'of ours.db'}'" in line["message"]
+    assert not (tmp_path / "new").exists()
+
+
+async def test_who_is_no_user_is_told_how_to_sign_in(tmp_path: Path) -> None:
+    """Where others are users and the one who starts the server is none, it names the command that makes a link."""
+    async with testing.connect(path=tmp_path / "runs.db") as client:
+        books = await Books.open(client._engine)  # type: ignore[arg-type]
+        await books.add_user("somebody-else", ["admin"], by="somebody-else")
+        await books.close()
+    async with served(tmp_path, "--db", "runs.db") as (process, said):
+        assert not said["signIn"]
+        process.send_signal(signal.SIGTERM)
+        _, errors = await process.communicate()
+    assert f"osp user link NAME --address {said['address']}" in errors.decode()
+
+
+async def test_a_link_leads_to_the_server_that_was_served_last(tmp_path: Path) -> None:
+    """`osp user link` knows its address from the database."""
+    async with served(tmp_path, "--db", "runs.db") as (process, said):
+        command = [sys.executable, "-c", _OSP, "user", "add", "ann", "--db", "runs.db"]
+        await (await asyncio.create_subprocess_exec(*command, cwd=tmp_path)).communicate()
+        command = [sys.executable, "-c", _OSP, "user", "link", "ann", "--db", "runs.db"]
+        asked = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE)
+        out, _ = await asked.communicate()
+        assert out.decode().startswith(f"{said['address']}/sign-in?code=")
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+
+
+async def test_the_told_address_is_answered() -> None:
+    """Listening everywhere, the address that is told is one of the names under which it answers; others are not."""
+    async with testing.connect() as client:
+        books = await Books.open(client._engine)  # type: ignore[arg-type]
+        await books.add_user("ann", ["admin"], by="ann", password_hash="x")
+        async with serving(client, books, ServerSettings(host="0.0.0.0", port=0)) as taken:
+            told = address_of(taken).removeprefix("http://")
+            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{taken.port}") as http:
+                answers = [await http.get("/healthz", headers={"Host": host}) for host in (told, "evil.example")]
+        assert [answer.status_code for answer in answers] == [200, 403]
+        await books.close()
+
+
 async def test_port_is_free_again() -> None:
     """Leaving the block closes the port; the same one can be taken again at once."""
     async with testing.connect() as client:

@@ -103,7 +103,7 @@ async def test_pages_leave_out_what_is_not_there() -> None:
     async with world() as it:
         _, theirs, _, question = await two_workflows(it)
         async with it.http("limited") as http:
-            for path in ("/", "/runs", "/inbox", "/inbox?tab=all", "/workflows", "/audit"):
+            for path in ("/", "/runs", "/inbox", "/inbox?view=all", "/workflows", "/audit"):
                 answer = await http.get(path)
                 assert answer.status_code == 200, path
                 assert theirs not in answer.text, path
@@ -247,7 +247,7 @@ async def test_tokens_of_others_are_not_there() -> None:
         assert {one["user"] for one in (await operator.get("/api/v1/tokens")).json()["items"]} == {"operator"}
         assert (await operator.get("/api/v1/tokens?user=viewer")).status_code == 403
         assert (await operator.get("/api/v1/tokens?everybody=true")).status_code == 403
-        assert (await operator.delete(f"/api/v1/tokens/{theirs}")).status_code == 400
+        assert (await operator.delete(f"/api/v1/tokens/{theirs}")).status_code == 404
         assert it.books.tokens("viewer")[0].revoked_at is None
         assert (await admin.delete(f"/api/v1/tokens/{theirs}")).status_code == 204
         async with it.http("viewer") as viewer:
@@ -432,7 +432,7 @@ async def test_two_spellings_are_one_person(twin: str) -> None:
     async with world() as it, it.http("admin") as http:
         await it.add_person("ann", "approver")
         answer = await http.post("/api/v1/users", json={"name": twin, "roles": ["approver"]})
-        assert answer.status_code == 400
+        assert answer.status_code == (400 if twin != twin.strip() else 409)
         assert len([user for user in it.books.users() if "approver" in user.roles]) == 2
 
 

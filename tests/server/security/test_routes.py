@@ -267,7 +267,7 @@ async def test_a_page_of_another_site_is_refused_before_routing() -> None:
             async with it.http("admin") as http:
                 answer = await http.request(method, filled(path), headers={"Origin": "https://evil.example"})
             assert answer.status_code == 403, (method, path)
-            assert "evil.example" in answer.text
+            assert "evil.example" in answer.text or method == "HEAD"
 
 
 async def test_nobody_may_read_answers_from_another_site() -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from osprotocol import testing
 from osprotocol._embedded.books import Books
+from osprotocol._http.address import is_loopback
 from osprotocol.errors import InvalidOptionError
 from osprotocol.server.app import create_app
 from osprotocol.server.settings import ServerSettings
-from osprotocol.server.start_checks import check_starlette, check_start, is_loopback
+from osprotocol.server.start_checks import check_starlette, check_start
 from tests.server.security.world import password_hash, world
 
 
@@ -54,7 +55,9 @@ async def test_an_open_address_with_people_starts_with_a_warning(people: str) ->
     assert not await check(ServerSettings(host="0.0.0.0", public_url="https://runs.example.org"), people=people)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost", "LOCALHOST", "[::1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST", "[::1]"]
+)
 async def test_loopback_needs_nobody(host: str) -> None:
     """S24: on this machine alone a server starts without people."""
     assert is_loopback(host)

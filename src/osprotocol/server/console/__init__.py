@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from osprotocol.server.access import Permission, allow
 from osprotocol.server.console.pages import audit, home, inbox, request, run, runs, settings, sign_in, workflows
 from osprotocol.server.console.rendering import error_page
+from osprotocol.server.console.routing import headers_of
 from osprotocol.server.console.static_files import MANIFEST
 
 __all__ = ["error_page", "router"]
@@ -16,7 +17,7 @@ for _page in (home, inbox, request, run, runs, workflows, audit, settings, sign_
     router.include_router(_page.router)
 
 
-@router.get("/static/{name}", dependencies=[allow(Permission.PUBLIC)])
+@router.api_route("/static/{name}", methods=["GET", "HEAD"], dependencies=[allow(Permission.PUBLIC)])
 async def static_file(name: str, asked: Request) -> Response:
     """One of the files that pages load; their names change with their content, so they never get stale."""
     file = MANIFEST.get(name)
@@ -25,4 +26,5 @@ async def static_file(name: str, asked: Request) -> Response:
     headers = {"ETag": file.etag, "Cache-Control": "public, max-age=31536000, immutable"}
     if asked.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)
-    return Response(file.content, headers=headers, media_type=file.media_type)
+    response = Response(file.content, headers=headers, media_type=file.media_type)
+    return headers_of(response) if asked.method == "HEAD" else response

@@ -207,6 +207,11 @@ def vote_of(who: Principal, request: Request) -> bool | None:
     return votes[-1] if votes else None
 
 
+def has_answered(who: Principal, request: Request) -> bool:
+    """Whether this person voted, or gave the answer."""
+    return any(identity(one.by) == identity(who.name) for one in request.responses)
+
+
 def _on_yes(request: Request) -> str:
     if request.kind == "input":
         return "The run goes on with your answer."

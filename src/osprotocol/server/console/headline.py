@@ -10,7 +10,7 @@ from osprotocol._lifecycle.people import identity
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import RunSnapshot, RunStatus, Waiting
 from osprotocol.server.console.timeline import Timeline
-from osprotocol.server.console.words import count, duration, listed, rough
+from osprotocol.server.console.words import NEARLY, count, duration, listed, rough
 
 _PLAIN_ERRORS = ("StepFailedError", "TerminalError", "RunTimedOutError", "ChildFailedError")
 _NOUNS = {"approval": "approval", "input": "answer", "attention": "decision"}
@@ -138,7 +138,7 @@ def if_nobody(request: Request, now: datetime) -> tuple[str, ...]:
 
 
 def _in(moment: datetime, now: datetime) -> str:
-    return f"in {rough(moment - now)}" if moment > now else "now"
+    return f"in {rough(moment - now, NEARLY)}" if moment > now else "now"
 
 
 def may_answer(request: Request, name: str) -> bool:

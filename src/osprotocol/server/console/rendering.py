@@ -21,6 +21,7 @@ from osprotocol.server.console import words
 from osprotocol.server.console.answering import could_answer
 from osprotocol.server.console.headline import error_text
 from osprotocol.server.console.static_files import static_url
+from osprotocol.server.console.trouble import trouble_of
 from osprotocol.server.console.visible import folded, visible
 from osprotocol.server.identity import csrf_token, gate_of
 from osprotocol.server.redaction import redact, sees_redacted
@@ -74,6 +75,20 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def fact(value: Any) -> str:
+    """A fact in a table: yes and no, names with commas; anything else as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return as_text(value)
+
+
+def in_words(name: str) -> str:
+    """A name of the wire as people write it: ``answerDigest`` is "answer digest"."""
+    return "".join(f" {one.lower()}" if one.isupper() else one for one in name).strip()
+
+
 def brief(text: str) -> str:
     """A fact in a table: a digest is shortened, everything else stays whole."""
     return f"{text[:12]}…" if len(text) == 64 and text.isalnum() else text
@@ -108,6 +123,8 @@ def _environment() -> Environment:
         folded=folded,
         json_text=json_text,
         as_text=as_text,
+        fact=fact,
+        in_words=in_words,
         brief=brief,
         iso=iso,
         utc=utc,
@@ -197,5 +214,7 @@ async def newest_cursor(serving: Serving) -> int:
 
 
 async def error_page(request: Request, error: OSProtocolError) -> HTMLResponse:
-    """What a browser shows for an error that a page could not handle."""
-    return await render(request, "error.html", status=error.http_status, error=error)
+    """What a browser shows for an error that a page could not handle; with the navigation of whoever is signed in."""
+    if getattr(request.state, "principal", None) is None:
+        request.state.principal = await gate_of(request).still(request)
+    return await render(request, "error.html", status=error.http_status, trouble=trouble_of(error, request.url.path))

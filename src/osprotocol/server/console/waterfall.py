@@ -20,6 +20,8 @@ _FOLDED = 12.0
 _FOLDS = 5
 _IDLE_SHARE = 0.6
 _LEAST_WIDTH = 0.35
+_WORTH_SEEING = timedelta(seconds=1)
+_WORTH_SHARE = 0.05
 _MANY_TICKS = 6
 
 
@@ -169,7 +171,7 @@ def waterfall(
     *,
     page: int | None = None,
     selected: Bar | None = None,
-    folded: bool = True,
+    folded: bool | None = None,
     rows_per_page: int = ROWS_PER_PAGE,
 ) -> Waterfall:
     """A page of a run's waterfall.
@@ -179,7 +181,8 @@ def waterfall(
         now: where bars end that go on.
         page: which page; without one the page of the selected bar, else of a living run the last.
         selected: the bar whose details are shown.
-        folded: whether long stretches without work are cut short.
+        folded: whether long stretches without work are cut short; None: when enough remains to be looked at, since
+            milliseconds that are drawn as wide as minutes look like long work.
         rows_per_page: at most so many.
     """
     created = timeline.created_at or now
@@ -198,6 +201,9 @@ def waterfall(
         start = shown[0].started_at
         until = max(start + timedelta(milliseconds=1), *(bar.ended_at or end for bar in shown))
     folds = idle_stretches(timeline, start, until)
+    if folded is None:
+        remains = until - start - sum((over - began for began, over in folds), timedelta(0))
+        folded = remains >= min(_WORTH_SEEING, (until - start) * _WORTH_SHARE)
     scale = Scale(start, until, folds if folded else ())
     return Waterfall(
         rows=tuple(_row(bar, scale, end) for bar in shown),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-_NEARLY = 0.04
+NEARLY = 0.04
 """Of a unit: what is in so much less than three days is in three days."""
 
 
@@ -44,7 +44,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
     length = now - moment
     if timedelta(seconds=-5) < length < timedelta(seconds=5):
         return "just now"
-    return f"in {rough(-length, _NEARLY)}" if length < timedelta(0) else f"{rough(length)} ago"
+    return f"in {rough(-length, NEARLY)}" if length < timedelta(0) else f"{rough(length)} ago"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -20,6 +21,8 @@ from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import engine_of
 
 router = APIRouter(tags=["health"])
+
+_log = logging.getLogger("osprotocol.server")
 
 _KEPT_S = 1.0
 PATIENCE_S = 2.0
@@ -48,14 +51,21 @@ class Readiness:
         now = monotonic_s()
         if self._asked_at is None or now - self._asked_at >= _KEPT_S:
             self._asked_at = now
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    self._problems = await engine_of(serving).problems()
-            except TimeoutError:
-                self._problems = [f"a change was not stored within {PATIENCE_S:g} s"]
-            except e.OSProtocolError as error:
-                self._problems = [str(error)]
+            found = await _problems(serving)
+            if found != self._problems:
+                _log.warning("%s", "; ".join(f"not ready: {one}" for one in found) or "ready again")
+            self._problems = found
         return self._problems
+
+
+async def _problems(serving: Serving) -> list[str]:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await engine_of(serving).problems()
+    except TimeoutError:
+        return [f"a change was not stored within {PATIENCE_S:g} s"]
+    except e.OSProtocolError as error:
+        return [str(error)]
 
 
 @router.get("/healthz", dependencies=[allow(Permission.PUBLIC)], responses=answers(Health))
@@ -66,7 +76,7 @@ async def is_alive() -> Response:
 
 @router.get("/readyz", dependencies=[allow(Permission.PUBLIC)], responses={**answers(Health), 503: {"model": Health}})
 async def is_ready(request: Request, here: Here) -> Response:
-    """Tell whether runs can be accepted: 200, or 503. Why not is in the server's log and in ``/metrics``."""
+    """Tell whether runs can be accepted: 200, or 503. Why not is in the server's log."""
     readiness: Readiness = request.app.state.readiness
     if await readiness.problems(here):
         return reply(Health(status="unavailable"), 503)

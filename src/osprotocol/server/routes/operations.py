@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -76,7 +76,16 @@ async def steer_many(
         results = await _each(ids, who, lambda run_id: _steer(here, who, body, run_id))
         return Answer(json_of(BulkResults(items=tuple(results))))
 
-    return await once(here, who, call, act, act)
+    return await once(here, who, call, act, _not_again(call))
+
+
+def _not_again(call: Call[Any]) -> Callable[[str | None], Awaitable[Answer]]:
+    """What is done to many is not done again: by now a filter may find others."""
+
+    async def refuse(run_id: str | None) -> Answer:
+        raise e.DuplicateRequestError(call.key or "", "was done before, and its answer is too large to be kept")
+
+    return refuse
 
 
 async def _found(here: Serving, who: Principal, wanted: FilterBody) -> list[str]:
@@ -154,7 +163,7 @@ async def vote_many(
         results = await _each(votes, who, lambda request_id: _vote(here, who, body, votes[request_id]))
         return Answer(json_of(BulkVoteResults(items=tuple(results))))
 
-    return await once(here, who, call, act, act)
+    return await once(here, who, call, act, _not_again(call))
 
 
 async def _vote(here: Serving, who: Principal, body: BulkVoteBody, one: BulkVote) -> BulkVoteResult:

@@ -129,7 +129,9 @@ async def list_users(here: Here, who: Keeper) -> Response:
     return reply_items(user.info for user in here.books.users())
 
 
-@router.post("/users", status_code=201, responses=answers(UserInfo, *POSTING, e.InvalidNameError, status=201))
+@router.post(
+    "/users", status_code=201, responses=answers(UserInfo, *POSTING, e.InvalidNameError, e.UserExistsError, status=201)
+)
 async def add_user(
     request: Request, here: Here, who: Keeper, call: Annotated[Call[NewUserBody], takes(NewUserBody)]
 ) -> Response:
@@ -146,7 +148,7 @@ async def add_user(
     return await once(here, who, _without_password(call), act, _again(lambda: _user(here, body.name, 201)))
 
 
-@router.patch("/users/{name}", responses=answers(UserInfo, *POSTING))
+@router.patch("/users/{name}", responses=answers(UserInfo, *POSTING, e.UserNotFoundError))
 async def change_user(
     name: str,
     request: Request,
@@ -171,7 +173,7 @@ async def change_user(
 async def _user(here: Serving, name: str, status: int) -> Answer:
     user = here.books.find_user(name)
     if user is None:
-        raise e.InvalidOptionError("user", f"there is none named {name[:40]!r}")
+        raise e.UserNotFoundError(name[:40])
     return Answer(json_of(user.info), status)
 
 
@@ -212,7 +214,11 @@ def own_tokens(here: Serving, who: Principal) -> list[Token]:
     return found if who.workflows is None else [token for token in found if who.via == f"token {token.id}"]
 
 
-@router.post("/tokens", status_code=201, responses=answers(NewToken, *POSTING, e.InvalidNameError, status=201))
+@router.post(
+    "/tokens",
+    status_code=201,
+    responses=answers(NewToken, *POSTING, e.InvalidNameError, e.UserNotFoundError, status=201),
+)
 async def add_token(here: Here, who: Anybody, call: Annotated[Call[NewTokenBody], takes(NewTokenBody)]) -> Response:
     """Make a token for oneself, with at most the rights that one has here; with the role admin also for others.
 
@@ -268,13 +274,13 @@ def check_new_token(who: Principal, body: NewTokenBody) -> None:
 
 
 @router.delete(
-    "/tokens/{token_id}", status_code=204, responses=answers(None, *READING, e.InvalidOptionError, status=204)
+    "/tokens/{token_id}", status_code=204, responses=answers(None, *READING, e.TokenNotFoundError, status=204)
 )
 async def revoke_token(token_id: str, request: Request, here: Here, who: Anybody) -> Response:
     """Refuse a token from now on: one's own or, with the role admin, anybody's. Its open streams close."""
     is_own = any(token.id == token_id for token in own_tokens(here, who))
     if not is_own and not who.may(Permission.PEOPLE):
-        raise e.InvalidOptionError("token", f"you have none with the id {token_id[:40]!r}")
+        raise e.TokenNotFoundError(token_id[:40])
     with acting_as(who):
         await here.books.revoke_token(token_id, by=who.name)
     gate_of(request).changed()

@@ -10,9 +10,10 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from osprotocol import _limits
 from osprotocol._json import encode
+from osprotocol.errors import InvalidOptionError
 from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.console.rendering import Given, render
-from osprotocol.server.console.routing import page_router
+from osprotocol.server.console.routing import check_filters, page_router
 from osprotocol.server.routes.people import read_audit
 from osprotocol.server.serving import Here
 
@@ -31,6 +32,11 @@ def _asked(request: Request) -> dict[str, str]:
 @router.get("/audit")
 async def audit_page(request: Request, here: Here, who: Auditor) -> HTMLResponse:
     """The newest records, or those before a number."""
+    problem: InvalidOptionError | None = None
+    try:
+        check_filters(request, (*_FIELDS, "before", "verify"))
+    except InvalidOptionError as error:
+        problem = error
     before = request.query_params.get("before", "")
     start = int(before) if before.isdecimal() and before.isascii() and len(before) < 16 else None
     asked = _asked(request)
@@ -38,6 +44,8 @@ async def audit_page(request: Request, here: Here, who: Auditor) -> HTMLResponse
     return await render(
         request,
         "audit.html",
+        status=200 if problem is None else problem.http_status,
+        problem=problem,
         entries=entries,
         following=following,
         asked=Given(asked),

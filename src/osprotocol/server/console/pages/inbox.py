@@ -10,13 +10,13 @@ from fastapi.responses import HTMLResponse, Response
 
 from osprotocol import _limits
 from osprotocol.engine import RequestFilter
-from osprotocol.errors import OSProtocolError, RequestNotFoundError
+from osprotocol.errors import InvalidOptionError, OSProtocolError, RequestNotFoundError
 from osprotocol.protocol.request import Request
 from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.console import answering
 from osprotocol.server.console.answering import Answer, Question, question_of, receipt, urgency
 from osprotocol.server.console.rendering import render
-from osprotocol.server.console.routing import page_router
+from osprotocol.server.console.routing import check_filters, page_router
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import find_request, list_requests
 
@@ -48,14 +48,21 @@ async def inbox(
     view: str = "mine",
     at: str | None = None,
     was: str | None = None,
-    start: int = 0,
+    start: str = "",
 ) -> HTMLResponse:
     """What waits, by deadline and then by age; the one that is looked at beside it."""
-    question = None
+    question, first, wrong = None, int(start) if start.isdecimal() and start.isascii() and len(start) < 7 else 0, ""
+    try:
+        check_filters(http, ("view", "at", "start", "was"))
+        if view not in dict(VIEWS):
+            raise InvalidOptionError("view", f"is one of {', '.join(dict(VIEWS))}")
+    except InvalidOptionError as error:
+        wrong = str(error)
     if at is not None:
         question = await question_of(here, who, await find_request(here, who, at))
     done = await _known(here, who, was)
-    return await show(http, here, who, view, question, start=start, was=done)
+    status = InvalidOptionError.http_status if wrong else 200
+    return await show(http, here, who, view, question, start=first, was=done, status=status, wrong=wrong)
 
 
 async def show(
@@ -100,7 +107,7 @@ async def show(
         answered=was,
         receipt=receipt,
         can_answer=who.may(Permission.ANSWER),
-        **{"trouble": None, "field": "", **values},
+        **{"trouble": None, "field": "", "wrong": "", **values},
     )
 
 

@@ -17,6 +17,7 @@ from osprotocol.errors import (
     RequestNotFoundError,
     StaleRequestError,
     UsageError,
+    VoteConflictError,
 )
 from osprotocol.protocol.request import Request
 from osprotocol.server.access import Permission, Principal, allow
@@ -105,12 +106,14 @@ async def _refused(
     return await _show(
         http, here, who, now, came_from,
         given=given, entries=given.entries, problems=problems, status=error.http_status,
-        trouble=None if problems else _in_words(error, now),
+        trouble=None if problems else _in_words(error, now, who),
     )  # fmt: skip
 
 
-def _in_words(error: OSProtocolError, now: Request) -> str:
+def _in_words(error: OSProtocolError, now: Request, who: Principal) -> str:
     match error:
+        case RequestClosedError() | VoteConflictError() if answering.has_answered(who, now):
+            return f"You answered this already, in another tab perhaps. {receipt(now)}; this answer changed nothing."
         case StaleRequestError():
             return (
                 "This request changed after your page was loaded, so your answer was not recorded. "

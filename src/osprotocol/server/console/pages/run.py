@@ -13,6 +13,7 @@ from osprotocol import _limits
 from osprotocol.engine import Filter, RequestFilter, Update
 from osprotocol.errors import OSProtocolError
 from osprotocol.protocol.events import Event
+from osprotocol.protocol.request import Request as AskedRequest
 from osprotocol.protocol.run import RunSnapshot, RunStatus
 from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.console.answering import question_of
@@ -74,6 +75,10 @@ async def _page(
         tab = "timeline"
     shown = await _TAB_VALUES[tab](request, here, who, run, timeline)
     answerable = [one for one in open_requests if who.may(Permission.ANSWER) and may_answer(one, who.name)]
+    question = None
+    if answerable:
+        question = await question_of(here, who, update.requests()[open_requests.index(answerable[0])])
+    answer = question.request if question is not None and question.can_answer else None
     return await render(
         request,
         "run.html",
@@ -87,11 +92,9 @@ async def _page(
         is_paused=any(wait.kind == "paused" and wait.run_id is None for wait in run.waiting_on),
         may_steer=who.may(Permission.STEER),
         answerable=answerable,
-        question=await question_of(here, who, update.requests()[open_requests.index(answerable[0])])
-        if answerable
-        else None,
+        question=question,
         open_requests=open_requests,
-        commands=commands_for(run, str(here.settings.public_url or request.base_url).rstrip("/")),
+        commands=commands_for(run, str(here.settings.public_url or request.base_url).rstrip("/"), who, answer),
         problem=problem,
         values=Given(values or {}),
         **shown,
@@ -120,7 +123,7 @@ async def _timeline_tab(
         now(request),
         page=int(asked["page"]) if asked.get("page", "").isdecimal() and len(asked["page"]) < 7 else None,
         selected=selected,
-        folded=asked.get("scale") != "real",
+        folded={"real": False, "cut": True}.get(asked.get("scale", "")),
         rows_per_page=_SHOW_ALL_ROWS if everything else ROWS_PER_PAGE,
     )
     detail = None if selected is None else await _detail(here, who, run, selected)
@@ -295,18 +298,35 @@ async def _steer(
     assert_never(action)
 
 
-def commands_for(run: RunSnapshot, address: str) -> list[tuple[str, str, str]]:
-    """What does the same in a terminal: word, command of the CLI, call with curl."""
+def commands_for(
+    run: RunSnapshot, address: str, who: Principal, asked: AskedRequest | None = None
+) -> list[tuple[str, str, str]]:
+    """What does the same in a terminal: word, command of the CLI, call with curl.
+
+    Args:
+        run: of the page.
+        address: of this server.
+        who: gets what they may do.
+        asked: what this person could answer.
+    """
     run_id, url = shlex.quote(run.id), f"{address}/api/v1/runs/{run.id}"
     bearer = '-H "Authorization: Bearer $OSP_TOKEN"'
 
-    def post(verb: str) -> str:
-        return f"curl -X POST {bearer} {shlex.quote(f'{url}/{verb}')}"
+    def post(verb: str, body: str = "") -> str:
+        data = f" --json {shlex.quote(body)}" if body else " -X POST"
+        return f"curl{data} {bearer} {shlex.quote(f'{url}/{verb}')}"
 
-    def cli(verb: str) -> str:
-        return f"osp --url {shlex.quote(address)} {verb} {run_id}"
+    def cli(verb: str, more: str = "") -> str:
+        return f"osp --url {shlex.quote(address)} {verb} {run_id}{more}"
 
     found = [("Show", cli("show"), f"curl {bearer} {shlex.quote(url)}")]
+    if asked is not None and asked.kind == "approval":
+        found += [(verb.capitalize(), cli(verb), post(verb)) for verb in ("approve", "reject")]
+    elif asked is not None:
+        value = "ANSWER" if asked.kind == "input" else "retry"
+        found.append(("Respond", cli("respond", f" {value}"), post("respond", f'{{"value": "{value}"}}')))
+    if not who.may(Permission.STEER):
+        return found
     if not run.status.is_final:
         paused = any(wait.kind == "paused" for wait in run.waiting_on)
         verb = "resume" if paused else "pause"

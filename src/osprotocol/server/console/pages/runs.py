@@ -20,7 +20,7 @@ from osprotocol.server.console.headline import held_by
 from osprotocol.server.console.hiding import cleaned
 from osprotocol.server.console.pages.home import counts_for, known_workflows
 from osprotocol.server.console.rendering import Given, now, render
-from osprotocol.server.console.routing import page_router
+from osprotocol.server.console.routing import check_filters, page_router
 from osprotocol.server.identity import acting_as
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import find_execution, list_runs
@@ -39,6 +39,7 @@ async def runs_page(request: Request, here: Here, who: Annotated[Principal, allo
     asked = {key: request.query_params[key].strip() for key in _FIELDS if request.query_params.get(key, "").strip()}
     problem: OSProtocolError | None = None
     try:
+        check_filters(request, (*_FIELDS, "cursor"))
         chosen = _chosen(request, asked)
         page = await list_runs(here, who, chosen, _limits.PAGE_SIZE_DEFAULT, request.query_params.get("cursor"))
     except InvalidOptionError as error:

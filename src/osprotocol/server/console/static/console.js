@@ -8,9 +8,12 @@ const mode = main?.dataset.live ?? "";
 const signedIn = "cursor" in document.body.dataset;
 const policy = globalThis.trustedTypes?.createPolicy("osprotocol", { createHTML: (text) => text });
 const parse = (text) => new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html");
+const on = (...what) => document.addEventListener(...what);
+const active = () => document.activeElement;
+const place = () => new URL(location.href);
 const plural = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 
-export function announce(text) {
+function announce(text) {
   const region = find("#announce");
   if (region && region.textContent !== text) region.textContent = text;
 }
@@ -45,12 +48,13 @@ function say(element, text) {
 }
 
 const hours = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
-const sameDay = new Intl.DateTimeFormat([], hours);
-const otherDay = new Intl.DateTimeFormat([], { month: "short", day: "numeric", ...hours });
-const zoned = new Intl.DateTimeFormat([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
-const whole = new Intl.DateTimeFormat([], { dateStyle: "full", timeStyle: "long" });
+const format = (options) => new Intl.DateTimeFormat([], options);
+const sameDay = format(hours);
+const otherDay = format({ month: "short", day: "numeric", ...hours });
+const zoned = format({ month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+const whole = format({ dateStyle: "full", timeStyle: "long" });
 
-export function localize(root) {
+function localize(root) {
   const today = new Date().toDateString();
   for (const element of all("time[datetime]", root)) {
     const moment = new Date(element.dateTime);
@@ -70,24 +74,23 @@ export function localize(root) {
 // ---- exchanging a page's content
 
 const keyOf = (node) => node.id || node.dataset?.id || node.dataset?.number || "";
-const isBusy = (node) => find("form[data-answer]", node) || node.contains(document.activeElement) || all("input, textarea, select", node).some((field) =>
+const isBusy = (node) => find("form[data-answer]", node) || node.contains(active()) || all("input, textarea, select", node).some((field) =>
   field.type === "checkbox" || field.type === "radio" ? field.checked !== field.defaultChecked
     : "defaultValue" in field && field.type !== "hidden" && field.value !== field.defaultValue);
 
 function morphAttributes(from, to) {
   for (const { name, value } of to.attributes) {
-    if (name === "open" && from.tagName === "DETAILS") continue;
-    if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+    if (name !== "open" && from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   for (const { name } of [...from.attributes]) {
-    if (!to.hasAttribute(name) && !(name === "open" && from.tagName === "DETAILS")) from.removeAttribute(name);
+    if (name !== "open" && !to.hasAttribute(name)) from.removeAttribute(name);
   }
 }
 
 const fits = (from, to) => from && from.nodeType === to.nodeType && from.nodeName === to.nodeName && keyOf(from) === keyOf(to);
 
-/** Make one tree like another; nodes that are the same stay, with focus, selection and what was typed. */
-export function morph(from, to) {
+/** Make one tree like another; nodes that are the same stay, with focus and what was typed. */
+function morph(from, to) {
   if (from.nodeType !== Node.ELEMENT_NODE) {
     if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
     return;
@@ -115,19 +118,13 @@ export function morph(from, to) {
   }
 }
 
-/** The page at an address as it is now; null when there is none. */
-export async function fragmentOf(address) {
+/** The page at an address as it is now, or null. */
+async function fragmentOf(address) {
   const url = new URL(address, location.href);
   url.searchParams.set("fragment", "1");
-  const answer = await fetch(url, { headers: { Accept: "text/html" }, credentials: "same-origin" });
-  if (answer.redirected && new URL(answer.url).pathname === "/sign-in") {
-    setState("out");
-    return null;
-  }
-  if (answer.status === 404) {
-    setState("gone");
-    return null;
-  }
+  const answer = await fetch(url, { signal: AbortSignal.timeout(10000) });
+  const lost = answer.status === 404 ? "gone" : answer.redirected && new URL(answer.url).pathname === "/sign-in" && "out";
+  if (lost) return setState(lost), null;
   if (!answer.ok) throw new Error(`${answer.status}`);
   const page = parse(await answer.text());
   const content = find("#main", page);
@@ -136,7 +133,7 @@ export async function fragmentOf(address) {
   return { page, content };
 }
 
-function updateBadge(page) {
+function updateBadge(page, title = page.title) {
   const text = page.body.dataset.inbox ?? "";
   const badge = find("#inbox-count");
   if (badge) {
@@ -145,39 +142,46 @@ function updateBadge(page) {
     say(badge.firstElementChild, text);
     if (before !== text) announce(text ? `Inbox: ${text} waiting` : "Inbox: nothing waits");
   }
-  if (page.title) document.title = page.title;
+  document.title = (text && `(${text}) `) + title.replace(/^\([0-9+]+\) /, "");
 }
 
 // ---- what comes live
 
+const asks = (events) => !events.length || events.some((event) => event.type.startsWith("request."));
 const listeners = new Set();
-/** Call with each batch of events: `[{runId, type, …}]`; an empty one asks to look again at everything. */
-export const onEvents = (listener) => listeners.add(listener);
+/** Called with each batch of events; an empty one asks to look again at everything. */
+const onEvents = (listener) => listeners.add(listener);
 let cursor = Number(document.body.dataset.cursor ?? 0);
 let state = "";
 let lostAt = null;
 const channel = "BroadcastChannel" in globalThis && signedIn ? new BroadcastChannel("osprotocol") : null;
 
-const words = { live: "Live", wait: "Connecting", off: "Not live", poll: "Every 10 s" };
+const words = { live: "Live", wait: "Connecting", poll: "Every 10 s" };
+let held = "";
 
 function setState(now) {
   if (state === now || state === "out") return;
   state = now;
-  const badge = find("#live");
-  const banner = find("#stale");
-  if (!badge || !banner) return;
-  badge.hidden = false;
-  badge.dataset.state = now === "live" ? "live" : now === "wait" ? "wait" : "off";
-  say(find(".live-word", badge), words[now] ?? "Not live");
   lostAt = now === "live" ? null : lostAt ?? new Date();
-  const since = lostAt ? sameDay.format(lostAt) : "";
-  banner.hidden = now === "live" || now === "wait";
-  say(banner, {
-    off: `Not connected since ${since}. This page may be out of date.`,
+  paint();
+}
+
+function paint() {
+  const [badge, banner] = [find("#live"), find("#stale")];
+  if (!badge) return;
+  badge.hidden = false;
+  badge.dataset.state = state;
+  say(find(".live-word", badge), words[state] ?? "Not live");
+  const since = lostAt && sameDay.format(lostAt);
+  const text = held || ({
+    off: `The server does not answer since ${since}; trying again… This page may be out of date.`,
     poll: `No live updates since ${since}. This page looks every 10 seconds.`,
     gone: "What this page shows is not there any more.",
     out: "You are signed out. Load the page again.",
-  }[now] ?? "");
+  }[state] ?? "");
+  banner.hidden = !text;
+  banner.classList.toggle("is-held", Boolean(held));
+  say(banner, text);
 }
 
 function deliver(events) {
@@ -192,22 +196,24 @@ function receive(events, at) {
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-/** Until the stream breaks; silence for longer than two heartbeats counts as broken. */
+/** Until the stream breaks; two missing heartbeats count as broken. */
 async function readStream() {
   const control = new AbortController();
   let watchdog = setTimeout(() => control.abort(), 15000);
+  let end = "off";
   try {
     const answer = await fetch(`/api/v1/events?after=${cursor}`, {
       headers: { Accept: "text/event-stream", "Last-Event-ID": String(cursor) }, signal: control.signal, cache: "no-store",
     });
     if (answer.status === 401) return "out";
-    if (!answer.ok || !answer.body) return "off";
+    if (answer.status < 500) end = "cut";
+    if (!answer.ok) return end;
     tell("live");
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) return "cut";
+      if (done) return end;
       clearTimeout(watchdog);
       watchdog = setTimeout(() => control.abort(), 35000);
       const blocks = (rest + value).split("\n\n");
@@ -215,11 +221,7 @@ async function readStream() {
       const events = [];
       let at = 0;
       for (const block of blocks) {
-        const fields = {};
-        for (const line of block.split("\n")) {
-          const colon = line.indexOf(":");
-          if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
-        }
+        const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/, 2)));
         if (fields.event === "reset") return "reset";
         if (fields.id) at = Number(fields.id);
         if (fields.data && !fields.event) events.push(JSON.parse(fields.data));
@@ -227,7 +229,7 @@ async function readStream() {
       if (events.length) receive(events, at);
     }
   } catch {
-    return "off";
+    return control.signal.aborted ? "cut" : end;
   } finally {
     clearTimeout(watchdog);
     control.abort();
@@ -253,7 +255,7 @@ async function lead() {
       receive([], cursor);
     }
     failures = Date.now() - began > 5000 ? 0 : failures + 1;
-    if (failures > 1 || end === "off") tell(failures > 3 ? "poll" : "off");
+    if (end === "off" || failures > 1) tell(end === "off" ? end : "poll");
     await pause(Math.min(10000, 250 * 2 ** Math.min(failures, 6)));
   }
 }
@@ -275,8 +277,8 @@ let wanted = false;
 let running = false;
 let lastTook = 0;
 
-/** At most four times a second, less often when the server or the page is slow. */
-export function refreshSoon() {
+/** At most four times a second. */
+function refreshSoon() {
   wanted = true;
   if (running || document.hidden) return;
   running = true;
@@ -301,14 +303,14 @@ async function refresh() {
   if (wanted) refreshSoon();
 }
 
-document.addEventListener("visibilitychange", () => !document.hidden && wanted && refreshSoon());
+on("visibilitychange", () => !document.hidden && wanted && refreshSoon());
 
 onEvents((events) => {
   if (mode === "run") {
     if (!events.length || events.some((event) => event.runId === main.dataset.run)) refreshSoon();
-    else if (events.some((event) => event.type.startsWith("request."))) badgeSoon();
+    else if (asks(events)) badgeSoon();
   } else if (mode === "all" || mode === "runs") refreshSoon();
-  else if (!events.length || events.some((event) => event.type.startsWith("request."))) badgeSoon();
+  else if (asks(events)) badgeSoon();
 });
 
 let badgeTimer = 0;
@@ -316,16 +318,28 @@ function badgeSoon() {
   badgeTimer ||= setTimeout(async () => {
     badgeTimer = 0;
     const found = await fragmentOf("/settings").catch(() => null);
-    if (found) {
-      found.page.title = document.title.replace(/^(\([0-9+]+\) )?/, found.page.body.dataset.inbox ? `(${found.page.body.dataset.inbox}) ` : "");
-      updateBadge(found.page);
-    }
+    if (found) updateBadge(found.page, document.title);
   }, 1000);
 }
 
-// ---- the list of runs: rows stay where they are
+// ---- the list of runs
 
 let waiting = null;
+const boxes = () => all("#runs input[name=run]");
+
+/** Rows stay where they are; tells how many came and went. */
+function renew(rows, fresh) {
+  const come = new Map([...fresh].map((row) => [row.dataset.id, row]));
+  let gone = 0;
+  for (const row of rows) {
+    const now = come.get(row.dataset.id);
+    row.classList.toggle("is-gone", !now);
+    if (now) morph(row, now);
+    else gone += 1;
+    come.delete(row.dataset.id);
+  }
+  return [come.size, gone];
+}
 
 function updateRuns(content) {
   const table = find("#runs tbody");
@@ -336,17 +350,8 @@ function updateRuns(content) {
     if (Boolean(table) !== Boolean(fresh)) offer(content, fresh ? fresh.rows.length : table.rows.length);
     return;
   }
-  const rows = new Map([...fresh.rows].map((row) => [row.dataset.id, row]));
-  let changes = 0;
-  for (const row of table.rows) {
-    const now = rows.get(row.dataset.id);
-    row.classList.toggle("is-gone", !now);
-    if (now) morph(row, now);
-    else changes += 1;
-    rows.delete(row.dataset.id);
-  }
-  const isFirst = !new URL(location.href).searchParams.has("cursor");
-  offer(content, (isFirst ? rows.size : 0) || changes);
+  const [come, gone] = renew(table.rows, fresh.rows);
+  offer(content, (!place().searchParams.has("cursor") && come) || gone);
 }
 
 function offer(content, changes) {
@@ -362,20 +367,19 @@ function offer(content, changes) {
 
 function applyUpdates() {
   if (!waiting) return;
-  const picked = new Set(all("#runs input[name=run]:checked").map((box) => box.value));
+  const picked = new Set(all("#runs [name=run]:checked").map((box) => box.value));
   morph(main, waiting);
-  for (const box of all("#runs input[name=run]")) box.checked = picked.has(box.value);
+  for (const box of boxes()) box.checked = picked.has(box.value);
   offer(null, 0);
   countPicked();
 }
 
 function countPicked() {
-  const boxes = all("#runs input[name=run]");
-  const picked = boxes.filter((box) => box.checked).length;
+  const picked = all("#runs [name=run]:checked").length;
   const label = find("#selected-count");
   if (label) say(label, picked ? `${plural(picked, "run")} selected` : "Select runs to act on many");
   const everything = find("#select-all") ?? {};
-  everything.checked = picked > 0 && picked === boxes.length;
+  everything.checked = picked > 0 && picked === boxes().length;
   everything.indeterminate = picked > 0 && !everything.checked;
 }
 
@@ -390,7 +394,7 @@ async function followLog() {
     await pause(1000);
     // The box goes away with the end of the run: what is written last is still fetched.
     if (document.hidden || (box.isConnected && !box.checked)) continue;
-    const address = new URL(location.href);
+    const address = place();
     address.searchParams.set("after", log.dataset.after);
     const found = await fragmentOf(address).catch(() => null);
     if (!found) continue;
@@ -425,7 +429,7 @@ async function swap(address, isNew) {
 
 addEventListener("popstate", () => find("[data-swap]") && swap(location.href, false));
 
-document.addEventListener("click", async (event) => {
+on("click", async (event) => {
   const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
   const link = event.target.closest("a[data-swap]");
   if (link && plain) {
@@ -446,21 +450,20 @@ document.addEventListener("click", async (event) => {
 });
 
 let lastPicked = null;
-document.addEventListener("click", (event) => {
+on("click", (event) => {
   if (event.target.id === "select-all") {
-    for (const box of all("#runs input[name=run]")) box.checked = event.target.checked;
+    for (const box of boxes()) box.checked = event.target.checked;
   } else if (event.target.matches?.("#runs input[name=run]")) {
-    const boxes = all("#runs input[name=run]");
-    const [here, there] = [boxes.indexOf(event.target), boxes.indexOf(lastPicked)];
+    const [here, there] = [event.target, lastPicked].map((box) => boxes().indexOf(box));
     if (event.shiftKey && there >= 0) {
-      for (const box of boxes.slice(Math.min(here, there), Math.max(here, there) + 1)) box.checked = event.target.checked;
+      for (const box of boxes().slice(Math.min(here, there), Math.max(here, there) + 1)) box.checked = event.target.checked;
     }
     lastPicked = event.target;
   } else return;
   countPicked();
 });
 
-document.addEventListener("change", (event) => event.target.closest("[data-theme-form]")?.requestSubmit());
+on("change", (event) => event.target.closest("[data-theme-form]")?.requestSubmit());
 
 // ---- keys
 
@@ -469,7 +472,7 @@ let prefix = 0;
 
 function step(by) {
   const rows = all("[data-row]", main).filter((row) => row.getClientRects().length);
-  const here = rows.indexOf(document.activeElement);
+  const here = rows.indexOf(active());
   const next = here < 0 && by < 0 ? rows.length - 1 : here + by;
   rows[Math.min(Math.max(next, 0), rows.length - 1)]?.focus();
 }
@@ -483,7 +486,7 @@ const press = (selector) => {
 const keys = {
   j: () => step(1),
   k: () => step(-1),
-  x: () => document.activeElement.closest("tr, li")?.querySelector("input[type=checkbox]")?.click(),
+  x: () => active().closest("tr, li")?.querySelector("input[type=checkbox]")?.click(),
   "/": () => press("[data-search]"),
   a: () => press("button[data-key=a]"),
   r: () => press("button[data-key=r]"),
@@ -492,10 +495,10 @@ const keys = {
   "?": () => find("#sheet")?.showModal(),
 };
 
-document.addEventListener("keydown", (event) => {
+on("keydown", (event) => {
   if (event.defaultPrevented || event.isComposing) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    const at = document.activeElement;
+    const at = active();
     const form = at?.closest("form[method=post]");
     if (!form) return;
     event.preventDefault();
@@ -508,13 +511,14 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.ctrlKey || event.metaKey || event.altKey || find("dialog[open]")) return;
   if (event.key === "Escape") {
-    const menu = document.activeElement?.closest("details.menu[open]");
+    const at = active();
+    const menu = at?.closest("details.menu[open]");
     if (menu) find("summary", menu).focus(), (menu.open = false);
-    else if (typing(document.activeElement)) document.activeElement.blur();
+    else if (typing(at)) at.blur();
     else (find("[data-close]") ?? find("[data-back]"))?.click();
     return;
   }
-  if (typing(document.activeElement)) return;
+  if (typing(active())) return;
   if (event.key === "g") {
     prefix = Date.now();
     return;
@@ -533,10 +537,10 @@ document.addEventListener("keydown", (event) => {
 // ---- beginning
 
 localize(document);
-if (find("#zone")) say(find("#zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
+say(find("#zone"), format().resolvedOptions().timeZone);
 setInterval(() => document.hidden || localize(main), 5000);
 find("[data-focus]")?.focus();
-const address = new URL(location.href);
+const address = place();
 if (address.searchParams.has("done")) {
   address.searchParams.delete("done");
   history.replaceState(null, "", address);
@@ -550,19 +554,23 @@ if (signedIn) {
   else lead();
 }
 
-/* ---- requests, inbox, forms (begin) ---- */
+// ---- requests, inbox, forms
+
 const turnOff = (root) => all("button", root).forEach((button) => { button.disabled = true; });
-const onRequests = (listener) => onEvents((events) => (!events.length || events.some((event) => event.type.startsWith("request."))) && listener());
+const onRequests = (look) => onEvents((events) => asks(events) && look());
 
 // Nobody gets buttons for something else than what they read.
 async function checkAsk(ask) {
   const answer = await fetch(`/api/v1/requests/${encodeURIComponent(ask.dataset.request)}`).catch(() => null);
   if (!answer?.ok) return;
-  const { revision, digest, status, responses } = await answer.json();
-  if (`${revision}:${digest}:${status}:${responses.length}` === ask.dataset.mark) return;
+  const { revision, digest, status, responses, kind } = await answer.json();
+  const mark = ask.dataset.mark;
+  if (`${revision}:${digest}:${status}:${responses.length}` === mark) return;
   ask.dataset.stale = "yes";
-  const by = responses.at(-1)?.by;
-  say(find("[data-told]", ask), status !== "open" ? `It is now ${status}${by ? ` (${by})` : ""}.` : by ? `${by} voted meanwhile.` : "What is asked is different now.");
+  const by = responses.length > mark.split(":").pop() && responses.at(-1).by;
+  const did = kind === "approval" ? "voted" : "answered";
+  const who = !by ? "" : by === document.body.dataset.me ? `You ${did} in another tab.` : `${by} ${did} meanwhile.`;
+  say(find("[data-told]", ask), status !== "open" ? `It is now ${status}. ${who}` : who || "What is asked is different now.");
   turnOff(ask);
   find("[data-changed]", ask).hidden = false;
 }
@@ -571,27 +579,55 @@ onRequests(checkAsks);
 addEventListener("focus", checkAsks);
 
 // Who has opened everything has seen it.
-document.addEventListener("toggle", ({ target }) => {
+on("toggle", ({ target }) => {
   target.dataset.opened = "";
   const ask = target.closest("[data-mark]");
   const box = ask && find("[data-viewed]", ask);
   if (box && !find("[data-folded]:not([data-opened])", ask)) box.checked = true;
 }, true);
 
-// A form is sent once; its pressed button is part of it.
-document.addEventListener("submit", (event) => {
-  const form = event.target;
-  if (!("submit" in form.dataset)) return;
-  const unseen = event.submitter?.value === "approve" && find("[data-viewed]:not(:checked)", form);
+// A form is sent once, and only to a server that answers: nothing typed gets lost.
+const checking = new WeakSet();
+let sure = null;
+on("submit", async (event) => {
+  const { target: form, submitter } = event;
+  if (form.method !== "post") return;
+  const unseen = submitter?.value === "approve" && find("[data-viewed]:not(:checked)", form);
   if (unseen) unseen.focus();
   if (unseen || form.dataset.sent || form.closest("[data-stale]")) return event.preventDefault();
-  form.dataset.sent = "yes";
-  setTimeout(turnOff, 0, form);
+  if (signedIn && sure !== form) {
+    event.preventDefault();
+    if (checking.has(form)) return;
+    checking.add(form);
+    const token = await freshToken();
+    checking.delete(form);
+    if (!token) return hold();
+    form.elements.csrf.value = token;
+    sure = form;
+    form.requestSubmit(submitter);
+    sure = null;
+  } else if ("submit" in form.dataset) {
+    form.dataset.sent = "yes";
+    setTimeout(turnOff, 0, form);
+  }
 });
+
+const freshToken = async () => (await fragmentOf("/settings").catch(() => null))?.page.body.dataset.csrf;
+
+async function hold() {
+  const isFirst = !held.includes("kept");
+  held = state === "out" ? "You are signed out; your text is kept. Sign in in another window, then press again."
+    : "The server does not answer. Nothing was sent; your text is kept; trying again…";
+  paint();
+  if (!isFirst) return;
+  while (!(await freshToken())) await pause(2000);
+  held = "The server answers again. Nothing was sent yet: press once more.";
+  paint();
+}
 addEventListener("pageshow", (event) => event.persisted && find("[data-sent]") && location.reload());
 
 // A new time is in the reader's own zone.
-document.addEventListener("input", ({ target }) => {
+on("input", ({ target }) => {
   const zone = target.closest(".moment")?.querySelector("input[type=text]");
   if (target === zone) zone.dataset.typed = "yes";
   else if (zone && target.type === "datetime-local" && !target.defaultValue && !zone.dataset.typed) {
@@ -604,27 +640,20 @@ let news = null;
 let looking = 0;
 async function look() {
   looking = 0;
-  const here = new URL(location.href);
+  const at = place();
   const shown = find(".pane .question");
-  if (shown) here.searchParams.set("at", shown.dataset.request);
-  const found = await fragmentOf(here).catch(() => null);
+  if (shown) at.searchParams.set("at", shown.dataset.request);
+  const found = await fragmentOf(at).catch(() => null);
   if (!found) return;
   if (!find(".asks")) return morph(main, found.content);
   morph(find(".tabs"), find(".tabs", found.content));
   news = find(".asks", found.content);
-  const rows = new Map(all("li[data-id]", found.content).map((row) => [row.dataset.id, row]));
-  for (const row of find(".asks").children) {
-    const now = rows.get(row.dataset.id);
-    if (now) morph(row, now);
-    else row.classList.add("is-gone");
-    rows.delete(row.dataset.id);
-  }
+  const [come] = renew(find(".asks").children, all("li[data-id]", found.content));
   const button = find("#news");
-  button.hidden = !rows.size;
-  say(button, plural(rows.size, "new question"));
+  button.hidden = !come;
+  say(button, plural(come, "new question"));
 }
 if (find("#news")) {
   onRequests(() => { looking ||= setTimeout(look, 300); });
   find("#news").onclick = keys.u = () => news && (morph(find(".asks"), news), (find("#news").hidden = true));
 }
-/* ---- requests, inbox, forms (end) ---- */
