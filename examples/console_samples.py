@@ -271,7 +271,7 @@ async def move_history(ctx: Context, move: Move) -> int:
             batch = hashes[start : start + move.at_once]
             is_busy = move.rehearse_trouble and number % 5 == 0
             count = await ctx.step(move_batch, move.target, batch, is_busy)
-            ctx.report_progress(start + len(batch), len(hashes), f"{start + len(batch)} of {len(hashes)} commits moved")
+            ctx.report_progress(start + len(batch), len(hashes), "commits moved")
             ctx.log(f"batch {number} of {len(starts)} is in", rows=count)
             await ctx.sleep(ms=move.pause_ms)
     except asyncio.CancelledError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request
 
 from osprotocol import Client, Execution, connect
 from osprotocol._embedded.books import Books
@@ -132,6 +132,9 @@ class Desk:
 
     async def close(self) -> None:
         for context in self._contexts:
+            for page in context.pages:
+                with contextlib.suppress(Error):  # a page that is closing already
+                    await page.goto("about:blank")  # the browser hangs when it is closed just as a navigation begins
             await context.close()
         await self.server.stop()
 

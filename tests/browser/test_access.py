@@ -9,7 +9,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser import flows
 from tests.browser.conftest import opened_desk
-from tests.browser.desk import Desk, until_open
+from tests.browser.desk import EVERY_ROLE, Desk, until_open
 from tests.browser.house import House
 from tests.browser.test_answering import asked, request_path
 
@@ -128,6 +128,25 @@ async def test_no_page_scrolls_sideways(furnished: Furnished) -> None:
             if measured > width:
                 wide[name, width] = measured
     assert not wide
+
+
+async def test_settings_with_tokens_and_people_fit_a_phone(desk: Desk) -> None:
+    """Their tables scroll inside themselves."""
+    await desk.person("Bartholomew Maximilian Longname")
+    for label in ("laptop", "a" * 60):
+        await desk.books.add_token("Bartholomew Maximilian Longname", label, EVERY_ROLE, by="test")
+    page = await desk.sign_in("ada", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    await page.goto("/settings")
+    assert await page.evaluate("document.scrollingElement.scrollWidth") == 390
+
+
+async def test_a_long_length_in_the_timeline_fits_a_phone(desk: Desk) -> None:
+    """Two units and a mark for what goes on need more than one line then."""
+    execution = await desk.client.create_run(flows.wait_a_day).start()
+    page = await desk.sign_in("ada", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    await page.goto(f"/runs/{execution.id}")
+    await page.locator(".wf-row .wf-length").first.evaluate("element => element.textContent = '23 h 59 min…'")
+    assert await page.evaluate("document.scrollingElement.scrollWidth") == 390
 
 
 async def test_the_theme_can_be_chosen(desk: Desk) -> None:

@@ -185,3 +185,54 @@ async def test_a_window_goes_on_when_the_one_with_the_stream_is_closed(desk: Des
     await asked(desk, question="After one was closed?")
     await second.get_by_role("button", name="1 new question").click()
     await expect(second.get_by_role("main")).to_contain_text("After one was closed?")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_an_answer_is_held_back_while_the_server_is_away(desk: Desk, width: int) -> None:
+    """Approve sends nothing then, says so in words, keeps the reason; when the server is back it works."""
+    desk.watch.allow("ERR_|Failed to (load|fetch)|NetworkError")
+    execution = await asked(desk)
+    page = await desk.sign_in("ada", viewport={"width": width, "height": 844})
+    await page.goto(f"/requests/{execution.requests[0].id}")
+    reason = page.get_by_label(re.compile("reason", re.IGNORECASE)).first
+    await reason.fill("Because we agreed")
+    await desk.server.stop()
+    await press(page, "Approve")
+    banner = page.locator("#stale")
+    await expect(banner).to_contain_text("The server does not answer. Nothing was sent; your text is kept")
+    await expect(banner).to_be_in_viewport()
+    await expect(page.locator("#live")).to_contain_text("Not live")
+    await expect(reason).to_have_value("Because we agreed")
+    await desk.server.start()
+    await expect(banner).to_contain_text("answers again")
+    await press(page, "Approve")
+    assert await execution.result == "approved by ada: Because we agreed"
+
+
+async def test_an_answer_of_somebody_signed_out_is_kept(desk: Desk) -> None:
+    """Whoever is signed out meanwhile loses no text: after signing in again in another window it is sent."""
+    desk.watch.allow("401|403|ERR_")
+    execution = await asked(desk)
+    page = await desk.sign_in("ada")
+    await page.goto(f"/requests/{execution.requests[0].id}")
+    reason = page.get_by_label(re.compile("reason", re.IGNORECASE)).first
+    await reason.fill("Because we agreed")
+    await page.context.clear_cookies()
+    await press(page, "Approve")
+    await expect(page.locator("#stale")).to_contain_text("You are signed out; your text is kept")
+    again = await desk.sign_in("ada")
+    await page.context.add_cookies(await again.context.cookies())  # type: ignore[arg-type]
+    await expect(page.locator("#stale")).to_contain_text("answers again")
+    await press(page, "Approve")
+    assert await execution.result == "approved by ada: Because we agreed"
+
+
+async def test_ones_own_vote_in_another_tab_is_called_that(desk: Desk) -> None:
+    """Not "ada voted meanwhile" to ada."""
+    execution = await asked(desk, approvals=2)
+    first = await desk.sign_in("ada")
+    second = await first.context.new_page()
+    for page in (first, second):
+        await page.goto(f"/requests/{execution.requests[0].id}")
+    await press(first, "Approve")
+    await expect(second.get_by_role("main")).to_contain_text("You voted in another tab")

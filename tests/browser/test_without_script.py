@@ -112,7 +112,7 @@ async def test_cancel_with_a_reason(desk: Desk) -> None:
     await form.get_by_label(re.compile("reason|why", re.IGNORECASE)).fill("ordered twice")
     await form.get_by_role("button", name=re.compile("Cancel")).click()
     await expect(page.get_by_role("main")).to_contain_text("ordered twice")
-    assert execution.status is RunStatus.CANCELLED
+    assert await execution.wait() is RunStatus.CANCELLED
     assert execution.snapshot.cancelled_by == "ada"
 
 

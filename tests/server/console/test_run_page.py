@@ -174,14 +174,14 @@ async def test_a_run_that_is_not_there_is_a_page() -> None:
     async with world() as made:
         answer = await (await made.browser("viewer")).get("/runs/nowhere")
         assert answer.status_code == 404
-        assert "<h1>Not here</h1>" in answer.text
+        assert "There is no run “nowhere”" in text_of(answer.text)
 
 
 async def test_copied_commands_name_this_server_and_run() -> None:
     """For the command line and for curl."""
     async with world() as made:
         run_id = await made.start("operator", "page-approve", "Tokyo")
-        _, page = await opened(made, "viewer", f"/runs/{run_id}")
+        _, page = await opened(made, "operator", f"/runs/{run_id}")
         assert f"osp --url http://127.0.0.1:8321 show {run_id}" in text_of(page)
         assert f"http://127.0.0.1:8321/api/v1/runs/{run_id}/pause" in page
 

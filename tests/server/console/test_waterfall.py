@@ -77,6 +77,20 @@ def test_true_lengths_are_one_choice_away() -> None:
     assert not picture.folds
 
 
+def test_milliseconds_of_work_are_not_drawn_as_wide_as_minutes() -> None:
+    """A run that only waits shows true lengths, unless somebody asks for cut ones."""
+    made = timeline(
+        event(1, "run.started", 0, status="pending"),
+        event(2, "run.claimed", 0.01, status="in-progress", attempt=1),
+        event(3, "step.completed", 0.02, key="1", name="a", startedAt=at(0.01)),
+        event(4, "request.opened", 0.02, key="2", name="approval", requestId="r-4", kind="approval", status="awaiting"),
+    )
+    plain, cut = (waterfall(made, START + seconds(901), folded=folded) for folded in (None, True))
+    assert (plain.folds, plain.can_fold) == ((), True)
+    assert plain.rows[0].pieces[0].width < 1
+    assert len(cut.folds) == 1
+
+
 def test_no_bar_is_too_thin_to_be_seen() -> None:
     """And none reaches beyond the right border."""
     for row in waterfall(waiting(), START, folded=False).rows:

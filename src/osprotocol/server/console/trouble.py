@@ -59,7 +59,10 @@ def _in_words(error: OSProtocolError, path: str) -> tuple[str, str]:
     said = str(error)
     match error:
         case RunNotFoundError():
-            return f"There is no run {_short(error.run_id)}", "It was deleted, or never was here, or you may not see it."
+            return (
+                f"There is no run {_short(error.run_id)}",
+                "It was deleted, or never was here, or you may not see it.",
+            )
         case RequestNotFoundError():
             return (
                 f"There is no request {_short(error.request_id)}",
