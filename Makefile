@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-# Two test processes; `make test PYTEST_ARGS="-k approval"` runs what you choose in one.
-PYTEST_ARGS ?= -n 2 --dist worksteal
+# One process more than CI has cores: many tests wait for other processes. `make test PYTEST_ARGS="-k approval"` runs
+# what you choose in one.
+PYTEST_ARGS ?= -n 3 --dist worksteal
 # How long each long suite may look for a failure.
 BUDGET_S ?= 300
 # Where `make serve` listens.

@@ -309,6 +309,7 @@ async def vote_in_browser(address: str, token: str, database: Path, folder: Path
             await button.click()
             while (folder / "steps").read_text().count("\n") == known:  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.002)
+            await page.get_by_text("Approved", exact=False).first.wait_for()  # the page that answers the form is there
             began = float((folder / "steps").read_text().splitlines()[-1])
             took.append(began * 1_000 - float(await page.evaluate("sessionStorage.getItem('clicked')")))
         await browser.close()
