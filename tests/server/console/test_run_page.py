@@ -209,3 +209,16 @@ async def test_secrets_are_blacked_out_for_those_who_may_only_look(tab: str) -> 
             text = (await browser.get(path)).text.replace('value="hun"', "")
             assert secret not in text, path
             assert "hunter22" not in text, path
+
+
+@pytest.mark.parametrize("first", ["viewer", "operator"])
+async def test_what_others_see_of_a_timeline_changes_nothing(first: str) -> None:
+    """Whoever opened the page before, a viewer's bars have the secret blacked out and an operator's have it."""
+    async with world() as made:
+        run_id = await made.start("operator", "page-approve", "password=hunter2 Tokyo")
+        await opened(made, first, f"/runs/{run_id}")
+        for person, sees in (("viewer", False), ("operator", True)):
+            _, page = await opened(made, person, f"/runs/{run_id}")
+            labels = re.findall(r'<span class="wf-name">(.*?)</span>', page)
+            assert len(labels) == 1
+            assert ("hunter2" in labels[0]) is sees

@@ -68,7 +68,7 @@ async def _page(
 ) -> HTMLResponse:
     moment = now(request)
     (run,), open_requests = cleaned([update.read()], who), cleaned_requests(update.requests(), who)
-    timeline = await histories_of(request).read(engine_of(here), run.id, run.created_at)
+    timeline = await histories_of(request, who).read(engine_of(here), run.id, run.created_at)
     tab = request.query_params.get("tab", "timeline")
     tabs = [(key, word) for key, word in TABS if key != "audit" or who.may(Permission.AUDIT)]
     if tab not in dict(tabs):
@@ -101,11 +101,11 @@ async def _page(
     )
 
 
-def histories_of(request: Request) -> Histories:
-    """The timelines that this server remembers."""
-    found: Histories | None = getattr(request.app.state, "histories", None)
-    if found is None:
-        found = request.app.state.histories = Histories()
+def histories_of(request: Request, who: Principal) -> Histories:
+    """The timelines that this server remembers: those read with secrets blacked out are not for everybody."""
+    if not hasattr(request.app.state, "histories"):
+        request.app.state.histories = {True: Histories(), False: Histories()}
+    found: Histories = request.app.state.histories[sees_redacted(who)]
     return found
 
 
