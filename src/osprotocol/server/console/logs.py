@@ -10,8 +10,6 @@ from osprotocol import _limits
 from osprotocol._clock import from_datetime, to_iso
 from osprotocol.engine import Engine
 from osprotocol.protocol.events import LogLine
-from osprotocol.server.access import Principal
-from osprotocol.server.console.hiding import cleaned
 
 LINES_PER_PAGE = 500
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -46,14 +44,11 @@ class LogPage:
         return bool(self.level or self.text)
 
 
-async def log_page(
-    engine: Engine, who: Principal, run_id: str, *, level: str = "", text: str = "", page: int = 1
-) -> LogPage:
+async def log_page(engine: Engine, run_id: str, *, level: str = "", text: str = "", page: int = 1) -> LogPage:
     """A page of a run's log.
 
     Args:
         engine: where the log is.
-        who: gets to see it.
         run_id: the whole id.
         level: this one and what is worse; "" for all.
         text: part of the message, the step or the fields, in any case.
@@ -63,18 +58,18 @@ async def log_page(
     if not level and not text and page <= 1:
         newest = await engine.logs(run_id, 0, -(LINES_PER_PAGE + 1))
         if len(newest) <= LINES_PER_PAGE:
-            return LogPage(cleaned(newest, who), 1, 1, len(newest), level, text)
-    lines = [line for line in cleaned(await _all(engine, run_id), who) if _matches(line, level, text.casefold())]
+            return LogPage(newest, 1, 1, len(newest), level, text)
+    lines = [line for line in await _all(engine, run_id) if _matches(line, level, text.casefold())]
     pages = max(1, -(-len(lines) // LINES_PER_PAGE))
     page = min(max(page, 1), pages)
     end = len(lines) - (page - 1) * LINES_PER_PAGE
     return LogPage(lines[max(0, end - LINES_PER_PAGE) : end], page, pages, len(lines), level, text)
 
 
-async def lines_after(engine: Engine, who: Principal, run_id: str, after: int) -> LogPage:
+async def lines_after(engine: Engine, run_id: str, after: int) -> LogPage:
     """The lines after a number, for those who follow."""
     lines = await engine.logs(run_id, after, LINES_PER_PAGE)
-    return LogPage(cleaned(lines, who), 1, 1, None, "", "")
+    return LogPage(lines, 1, 1, None, "", "")
 
 
 async def _all(engine: Engine, run_id: str) -> list[LogLine]:

@@ -12,7 +12,6 @@ from osprotocol.engine import Filter, RequestFilter
 from osprotocol.protocol.run import RunStatus
 from osprotocol.protocol.statistics import Statistics
 from osprotocol.server.access import Permission, Principal, allow
-from osprotocol.server.console.hiding import cleaned, cleaned_requests
 from osprotocol.server.console.rendering import now, render
 from osprotocol.server.console.routing import page_router
 from osprotocol.server.serving import Here
@@ -47,15 +46,15 @@ async def home_page(request: Request, here: Here, who: Annotated[Principal, allo
         sees_all=who.workflows is None,
         may_answer=may_answer,
         asked=sorted(
-            cleaned_requests(asked.items, who),
+            asked.items,
             key=lambda one: (one.expires_at is None, one.expires_at or one.opened_at),
         )[:_SHOWN],
         asked_count=len(asked.items),
         asked_more=asked.next_cursor is not None,
         oldest=min((one.opened_at for one in asked.items), default=None),
         expiring=sum(end - moment < timedelta(hours=1) for end in ends),
-        failed=cleaned(failed.items, who),
-        going=cleaned(going.items, who),
+        failed=failed.items,
+        going=going.items,
         workers=[*living, *(worker for worker in workers if worker.status != "alive")][:_WORKERS],
         living=len(living),
     )

@@ -18,7 +18,6 @@ from osprotocol.protocol.run import RunSnapshot, RunStatus
 from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.console.answering import question_of
 from osprotocol.server.console.headline import headline, may_answer
-from osprotocol.server.console.hiding import cleaned, cleaned_requests
 from osprotocol.server.console.histories import Histories
 from osprotocol.server.console.logs import lines_after, log_page, log_text
 from osprotocol.server.console.rendering import Given, now, render
@@ -26,7 +25,7 @@ from osprotocol.server.console.routing import page_router, see
 from osprotocol.server.console.timeline import Bar, Timeline, clocks
 from osprotocol.server.console.waterfall import ROWS_PER_PAGE, waterfall
 from osprotocol.server.identity import acting_as
-from osprotocol.server.redaction import redact, sees_redacted
+from osprotocol.server.redaction import sees_redacted
 from osprotocol.server.routes.people import read_audit
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import engine_of, find_execution, find_run, list_requests, list_runs
@@ -67,7 +66,7 @@ async def _page(
     values: dict[str, str] | None = None,
 ) -> HTMLResponse:
     moment = now(request)
-    (run,), open_requests = cleaned([update.read()], who), cleaned_requests(update.requests(), who)
+    run, open_requests = update.read(), update.requests()
     timeline = await histories_of(request, who).read(engine_of(here), run.id, run.created_at)
     tab = request.query_params.get("tab", "timeline")
     tabs = [(key, word) for key, word in TABS if key != "audit" or who.may(Permission.AUDIT)]
@@ -77,7 +76,7 @@ async def _page(
     answerable = [one for one in open_requests if who.may(Permission.ANSWER) and may_answer(one, who.name)]
     question = None
     if answerable:
-        question = await question_of(here, who, update.requests()[open_requests.index(answerable[0])])
+        question = await question_of(here, who, answerable[0])
     answer = question.request if question is not None and question.can_answer else None
     return await render(
         request,
@@ -153,7 +152,7 @@ async def _detail(here: Serving, who: Principal, run: RunSnapshot, bar: Bar) -> 
     detail: dict[str, Any] = {"result": None, "has_result": False, "error": None, "request": None}
     if bar.is_human:
         try:
-            (detail["request"],) = cleaned_requests([await engine.find_request(bar.key)], who)
+            detail["request"] = await engine.find_request(bar.key)
         except OSProtocolError:
             detail["request"] = None  # asked in the run that this one was made from
     elif bar.outcome == "failed" or (bar.kind == "child" and bar.outcome not in ("", "completed")):
@@ -174,10 +173,9 @@ async def _logs_tab(
     asked = request.query_params
     if asked.get("after", "").isdecimal() and len(asked["after"]) < 16:
         # The script follows: only what is new.
-        return {"logs": await lines_after(engine_of(here), who, run.id, int(asked["after"])), "link": _linker(asked)}
+        return {"logs": await lines_after(engine_of(here), run.id, int(asked["after"])), "link": _linker(asked)}
     page = await log_page(
         engine_of(here),
-        who,
         run.id,
         level=asked.get("level", ""),
         text=asked.get("q", ""),
@@ -196,9 +194,6 @@ async def _values_tab(
     if run.status is RunStatus.COMPLETED:
         last = await engine.read_events(run.id, 0, -1)
         result = last[-1].data.get("result") if last and isinstance(last[-1].data, dict) else None
-    if sees_redacted(who):
-        known = (info.input_schema for info in here.client.workflows() if info.name == run.workflow)
-        given = redact(given, fully=True, schema=next(known, None))
     children = await list_runs(here, who, Filter(parent_id=run.id), _limits.PAGE_SIZE_DEFAULT, None)
     return {"input": given, "result": result, "children": children.items, "more_children": children.next_cursor}
 
@@ -208,7 +203,7 @@ async def _requests_tab(
 ) -> dict[str, Any]:
     cursor = request.query_params.get("cursor")
     page = await list_requests(here, who, RequestFilter(open=None, run_id=run.id), _limits.PAGE_SIZE_DEFAULT, cursor)
-    return {"asked": page, "asked_items": cleaned_requests(page.items, who), "link": _linker(request.query_params)}
+    return {"asked": page, "link": _linker(request.query_params)}
 
 
 async def _events_tab(
@@ -250,7 +245,7 @@ async def log_file(run_id: str, here: Here, who: Reader) -> Response:
             page = await engine.logs(update.run_id, after, _limits.PAGE_SIZE)
             if not page:
                 return
-            yield "".join(log_text(line) + "\n" for line in cleaned(page, who)).encode("utf-8", "backslashreplace")
+            yield "".join(log_text(line) + "\n" for line in page).encode("utf-8", "backslashreplace")
             after = page[-1].number
 
     headers = {"Content-Disposition": f'attachment; filename="{update.run_id}.log"'}

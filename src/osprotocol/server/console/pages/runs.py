@@ -17,7 +17,6 @@ from osprotocol.protocol.events import BulkResult
 from osprotocol.protocol.run import RunSnapshot, RunStatus
 from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.console.headline import held_by
-from osprotocol.server.console.hiding import cleaned
 from osprotocol.server.console.pages.home import counts_for, known_workflows
 from osprotocol.server.console.rendering import Given, now, render
 from osprotocol.server.console.routing import check_filters, page_router
@@ -54,7 +53,6 @@ async def runs_page(request: Request, here: Here, who: Annotated[Principal, allo
         status=200 if problem is None else problem.http_status,
         problem=problem,
         page=page,
-        runs=cleaned(page.items, who),
         held={run.id: held_by(run, moment) for run in page.items},
         lengths={run.id: length_of(run, moment) for run in page.items},
         asked=Given(asked),
