@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Self
 
 from osprotocol._http.address import Token
@@ -17,8 +14,8 @@ from osprotocol.engine import Engine, operating_system_user
 from osprotocol.errors import EngineClosedError
 from osprotocol.server.hub import Pace
 from osprotocol.testing.client import VirtualClient, connect
-from osprotocol.testing.clock import VirtualClock
-from osprotocol.testing.conformance.harness import CLOCK, CRASH, SEVERAL_CLIENTS, Harness
+from osprotocol.testing.conformance.clocked import ClockedHarness
+from osprotocol.testing.conformance.harness import CLOCK, CRASH, SEVERAL_CLIENTS
 from osprotocol.testing.served import Served
 
 
@@ -112,54 +109,22 @@ class ServedClient(Client):
         await self._stop_serving()
 
 
-class HttpHarness(Harness):
-    """Clients over HTTP, each with a serving process of its own, all on one database."""
+class HttpHarness(ClockedHarness[ServedClient]):
+    """Clients over HTTP, each with a serving process of its own, all on one database.
+
+    The clock settles when no request is under way and every live stream has told everything.
+    """
 
     capabilities = frozenset({CRASH, CLOCK, SEVERAL_CLIENTS})
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._clients: list[ServedClient] = []
-        self._clock = VirtualClock()
-
-    async def begin(self) -> None:
-        """Start the first server and connect to it."""
-        self._folder = tempfile.TemporaryDirectory(prefix="osprotocol-conformance-")
-        self.client = await self._open(connect(clock=self._clock, path=Path(self._folder.name) / "runs.db"))
-
-    async def _open(self, backend: VirtualClient) -> ServedClient:
-        client = ServedClient(backend)
-        self._clients.append(client)
-        return await client.open()
-
-    async def end(self) -> None:
-        """End every server and remove the database."""
-        for client in reversed(self._clients):
-            with contextlib.suppress(EngineClosedError):
-                await client.close()
-        self._folder.cleanup()
+    def _client(self, **settings: Any) -> ServedClient:
+        return ServedClient(connect(**settings))
 
     async def connect(self, **settings: Any) -> Client:
         """One more server on the same database, and a client of it."""
-        return await self._open(connect(beside=self._clients[0].backend, **settings))
+        return await self._open(beside=self._clients[0].backend, **settings)
 
     async def crash(self, client: Client) -> None:
         """The process that serves the client dies."""
         assert isinstance(client, ServedClient)
         await client.crash()
-
-    async def settle(self) -> None:
-        """Wait on the virtual clock until no request is under way and every live stream has told everything."""
-        await self._clock.settle()
-
-    async def advance(self, duration: timedelta | None = None, *, ms: int | None = None) -> None:
-        """Move the virtual clock."""
-        await self._clock.advance(duration, ms=ms)
-
-    def set_clock(self, moment: datetime) -> None:
-        """Set the virtual clock."""
-        self._clock.set(moment)
-
-    def now(self) -> datetime:
-        """The virtual time."""
-        return self._clock.moment
