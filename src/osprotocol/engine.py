@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from osprotocol import _limits
 from osprotocol._lifecycle.commands import Command
+from osprotocol.errors import InvalidOptionError
 from osprotocol.protocol.events import Event, LogLine, Page, StepRecord, WorkerInfo, WorkflowInfo
 from osprotocol.protocol.request import Request
 from osprotocol.protocol.run import RunOptions, RunSnapshot, RunStatus
@@ -75,6 +77,17 @@ class Filter:
     started_after: datetime | None = None
     started_before: datetime | None = None
     parent_id: str | None = None
+
+
+def page_size(limit: int) -> int:
+    """The limit of a page, checked.
+
+    Raises:
+        InvalidOptionError: not from 1 to PAGE_SIZE.
+    """
+    if not 1 <= limit <= _limits.PAGE_SIZE:
+        raise InvalidOptionError("limit", f"must be from 1 to PAGE_SIZE = {_limits.PAGE_SIZE}, not {limit}")
+    return limit
 
 
 @dataclass(frozen=True, slots=True)

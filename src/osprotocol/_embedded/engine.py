@@ -27,7 +27,7 @@ from osprotocol._json import decode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.snapshot import request_of
 from osprotocol._lifecycle.state import RequestState, RunState
-from osprotocol.engine import Filter, Listener, RequestFilter, Update, acting, operating_system_user
+from osprotocol.engine import Filter, Listener, RequestFilter, Update, acting, operating_system_user, page_size
 from osprotocol.errors import (
     AmbiguousRunIdError,
     EngineClosedError,
@@ -310,7 +310,7 @@ class EmbeddedEngine:
 
     async def list_runs(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
         self._check_open()
-        limit = listing.page_size(limit)
+        limit = page_size(limit)
         sql, values = listing.select_runs(filter, limit, listing.read_cursor(cursor))
         states = [self.store.with_requests(row) for row in self.store.rows(sql, values)]
         following = str(states[limit - 1].key) if len(states) > limit else None
@@ -318,7 +318,7 @@ class EmbeddedEngine:
 
     async def requests(self, filter: RequestFilter, limit: int, cursor: str | None) -> Page[Request]:
         self._check_open()
-        limit = listing.page_size(limit)
+        limit = page_size(limit)
         found = listing.requests_page(self.store, filter, limit, listing.read_cursor(cursor))
         following = str(listing.request_key(self.store, found[limit - 1].id)) if len(found) > limit else None
         return Page(items=tuple(found[:limit]), next_cursor=following)

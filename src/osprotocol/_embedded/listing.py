@@ -23,17 +23,6 @@ _RUNS = runs_now("r")
 _REQUESTS = ", ".join(f"q.{column}" for column in REQUEST_COLUMNS)
 
 
-def page_size(limit: int) -> int:
-    """The limit of a page, checked.
-
-    Raises:
-        InvalidOptionError: not from 1 to PAGE_SIZE.
-    """
-    if not 1 <= limit <= _limits.PAGE_SIZE:
-        raise InvalidOptionError("limit", f"must be from 1 to PAGE_SIZE = {_limits.PAGE_SIZE}, not {limit}")
-    return limit
-
-
 def read_cursor(cursor: str | None) -> int | None:
     """The row that a cursor names.
 

@@ -6,10 +6,9 @@ import re
 from datetime import datetime
 from typing import Any
 
-from osprotocol import _limits
 from osprotocol._json import decode, encode
 from osprotocol._lifecycle import commands as c
-from osprotocol.engine import Filter, RequestFilter
+from osprotocol.engine import Filter, RequestFilter, page_size
 from osprotocol.errors import InvalidOptionError, NotSupportedError, RequestNotFoundError, RunNotFoundError
 from osprotocol.protocol._wire import Wire
 from osprotocol.protocol.approval import ApprovalConfig
@@ -125,17 +124,6 @@ def _gate(command: c.OpenRequest) -> bytes:
     gate = GateBody(kind="approval", prompt=command.prompt, config=config, on_reject=on_reject)
     shown = b"" if command.payload is None else b',"payload":' + command.payload.encode()
     return body_of(gate)[:-1] + shown + b"}"
-
-
-def page_size(limit: int) -> int:
-    """The limit of a page, checked.
-
-    Raises:
-        InvalidOptionError: not from 1 to PAGE_SIZE.
-    """
-    if not 1 <= limit <= _limits.PAGE_SIZE:
-        raise InvalidOptionError("limit", f"must be from 1 to PAGE_SIZE = {_limits.PAGE_SIZE}, not {limit}")
-    return limit
 
 
 def runs_query(filter: Filter, limit: int, cursor: str | None) -> dict[str, Any]:

@@ -218,8 +218,6 @@ async def evict_worker(
     call: Annotated[Call[ReasonBody], takes(ReasonBody, optional=True)],
 ) -> Response:
     """Take all runs away from a worker that hangs."""
-    if who.workflows is not None:
-        raise e.NotPermittedError(who.name, "take runs away from a worker", "this token is limited to some workflows")
 
     async def act(key: str | None) -> Answer:
         return Answer(json_of(Removed(runs=await here.client.evict(worker_id))))
