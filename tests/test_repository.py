@@ -43,22 +43,32 @@ NOT_PURE = {
 
 # A dependency stays behind its door: the paths or folders in src/osprotocol that may import it.
 DOORS = {
-    "apsw": ("_embedded/", "testing/"),
+    "apsw": ("_embedded/", "_restate/", "testing/"),
     "typer": ("cli/",),
     "click": ("cli/",),
     "rich": ("cli/",),
     "fastapi": ("server/",),
     "starlette": ("server/",),
     "uvicorn": ("server/", "cli/", "testing/"),
-    "httpx2": ("_http/",),
+    "httpx2": ("_http/", "_restate/"),
     "jinja2": ("server/",),
     "restate": ("_restate/",),
+    "hypercorn": ("_restate/",),
 }
 
 TEXT_SUFFIXES = {".py", ".sql", ".md", ".toml", ".txt", ".html", ".js", ".css", ".json", ".sh", ".cfg", ""}
 NOT_OURS = {"__pycache__", "node_modules"}
 HOME_PATH = re.compile(r"(?<![\w./~}])/(?:root|home|Users|work|mnt|opt)/[\w.-]+")
-INSTALL_FILES = ("pyproject.toml", "constraints.txt", "Makefile", ".ci/run", ".ci/lock", ".ci/check_wheel.py")
+INSTALL_FILES = (
+    "pyproject.toml",
+    "constraints.txt",
+    "Makefile",
+    ".ci/run",
+    ".ci/lock",
+    ".ci/check_wheel.py",
+    ".ci/restate/package.json",
+    ".ci/restate/package-lock.json",
+)
 NAMES_AN_INDEX = re.compile(r"--?(extra-)?index(-url)?\b|find-links|trusted-host|\w+://|PIP_\w*INDEX\w*")
 
 
