@@ -119,14 +119,24 @@ class DueTimers:
 class Membership:
     """This process as a worker among others: registered, alive while its lock is held, heir of the dead."""
 
-    def __init__(self, store: Store, writer: Writer, worker: Worker, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        worker: Worker,
+        clock: Clock,
+        ids: Ids,
+        lives_elsewhere: Callable[[str], bool] = lambda worker_id: False,
+    ) -> None:
         self._store = store
         self._writer = writer
         self._worker = worker
         self._clock = clock
         self._ids = ids
+        self._lives_elsewhere = lives_elsewhere
         # One folder whatever the path is spelled like: by it we know which lock files are our own.
         self.folder = Path(f"{os.path.realpath(store.path)}-workers")
+        self.worker_id: str | None = None
         self._lock: locks.WorkerLock | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._seen_at = 0
@@ -137,7 +147,7 @@ class Membership:
 
     async def join(self) -> None:
         """Register this process and take over what dead ones held."""
-        worker_id = self._ids.run_id(self._clock.now())
+        worker_id = self.worker_id = self._ids.run_id(self._clock.now())
         self._lock = locks.WorkerLock(self.folder, worker_id)
         name = f"{socket.gethostname()}:{os.getpid()}"
         names = self._names = encode(sorted(known_workflows()))
@@ -196,9 +206,15 @@ class Membership:
         living = self._store.rows("living_workers")
         self._has_neighbours = len(living) > 1
         for key, worker_id, seen_at, _ in living:
-            if key != self._worker.key and not locks.is_alive(self.folder, worker_id):
+            if key != self._worker.key and not self._is_alive(worker_id):
                 await self._writer.execute(partial(bury, key=key, last_seen=seen_at, status="dead"))
                 locks.remove(self.folder, worker_id)
+
+    def _is_alive(self, worker_id: str) -> bool:
+        """Workers of this machine are known by their locks; of others, if there are any, whoever watches them says."""
+        if locks.exists(self.folder, worker_id):
+            return locks.is_alive(self.folder, worker_id)
+        return self._lives_elsewhere(worker_id)
 
     def _evicted(self) -> None:
         """Another process took our runs: what we execute is fenced; we go on as a new worker."""
@@ -276,6 +292,18 @@ class Poll:
         if self._handle is None and not self._asleep and not self._stopped and self._wanted():
             self._until_s = max(self._until_s, monotonic_s() + _AWAKE_S)
             self._handle = self._loop.call_later(_POLL_S, self._look)
+
+    def look(self) -> None:
+        """Somebody says that there is something: look at once."""
+        if self._stopped:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._asleep and self._watch is not None:
+            self._loop.remove_reader(self._watch.fileno())
+            self._asleep = False
+        self._until_s = monotonic_s() + _AWAKE_S
+        self._look()
 
     def _look(self) -> None:
         self._handle = None

@@ -19,6 +19,7 @@ from osprotocol._embedded.hooks import Hooks, refuse_functions
 from osprotocol._embedded.logs import RunLogs, install
 from osprotocol._embedded.store import Group, Store
 from osprotocol._embedded.transaction import Change, LogRow, Transaction, event_of_row
+from osprotocol._embedded.upstream import Upstream
 from osprotocol._embedded.views import snapshot_in, update_of
 from osprotocol._embedded.worker import Worker
 from osprotocol._embedded.writer import Writer
@@ -71,6 +72,7 @@ class EmbeddedEngine:
         ids: Ids | None = None,
         linger_ms: int = _limits.LINGER_MS,
         vfs: str | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         if concurrency < 1:
             raise InvalidOptionError("concurrency", f"must be at least 1, not {concurrency}")
@@ -83,7 +85,7 @@ class EmbeddedEngine:
         self._everything: set[asyncio.Event] = set()
         self._keys: dict[str, int] = {}
         self._deletions = 0
-        self.store = Store(path, self.clock, durability, vfs)
+        self.store = Store(path, self.clock, durability, vfs, upstream)
         self.writer = Writer(self.store, self._on_group, lambda: self.worker.executing)
         self.run_logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
         self.worker = Worker(
@@ -111,10 +113,13 @@ class EmbeddedEngine:
             self.store.after = self.worker.claim_touched
             self._remove_logging = install(log_level)
             self._watchdog = Watchdog(self.worker)
-            self._membership = Membership(self.store, self.writer, self.worker, self.clock, self.ids)
+            self._membership = self._new_membership()
             await self._membership.join()
             self.timers.sweep()
         self._poll.ensure()
+
+    def _new_membership(self) -> Membership:
+        return Membership(self.store, self.writer, self.worker, self.clock, self.ids)
 
     # -------------------------------------------------------------- distribution
 
@@ -277,6 +282,7 @@ class EmbeddedEngine:
 
         def do(transaction: Transaction) -> tuple[RunState, Any]:
             asked = command
+            refused.clear()
             if isinstance(command, c.OpenRequest):
                 asked = command._replace(key=transaction.next_request_key())
             if not transaction.state(key).id.startswith(run_id):

@@ -45,6 +45,11 @@ class WorkerLock:
             self._descriptor = -1
 
 
+def exists(folder: Path, worker_id: str) -> bool:
+    """Whether the worker is, or was, one of this machine."""
+    return (folder / f"{worker_id}.lock").exists()
+
+
 def is_alive(folder: Path, worker_id: str) -> bool:
     """Whether the worker's process lives: its lock cannot be taken."""
     path = folder / f"{worker_id}.lock"

@@ -30,8 +30,9 @@ from osprotocol._embedded.database import (
 )
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.transaction import Change, Ids, Transaction, event_of_row, run_of_row
+from osprotocol._embedded.upstream import MARK, Upstream
 from osprotocol._lifecycle.state import Event, RequestState, RunState
-from osprotocol.errors import EngineClosedError, ForkedProcessError, OSProtocolError, StoreError
+from osprotocol.errors import EngineClosedError, EngineError, ForkedProcessError, OSProtocolError, StoreError
 
 _FOREIGN_BATCH = 10_000
 
@@ -81,14 +82,23 @@ class Store:
         path: the file; made when it is not there.
         durability: ``full`` (default), ``normal`` or, for tests, ``off``.
         vfs: name of an apsw VFS to put under it, for tests.
+        upstream: where commits are accepted first, if the file is a copy.
     """
 
-    def __init__(self, path: Path, clock: Clock, durability: str = "full", vfs: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        durability: str = "full",
+        vfs: str | None = None,
+        upstream: Upstream | None = None,
+    ) -> None:
         check_platform()
         prepare_folder(path)
         check_filesystem(path)
         self.path = path
         self.clock = clock
+        self.upstream = upstream
         self.lock = threading.Lock()
         self.ids = Ids()
         self.owned: dict[int, RunState] = {}
@@ -118,6 +128,10 @@ class Store:
     def _open(self) -> apsw.Connection:
         connection = open_connection(self.path, self._durability, vfs=self._vfs)
         migrate(connection, self.path)
+        if self.upstream is None and connection.table_exists("main", MARK):
+            source = connection.execute("SELECT source FROM replica").get
+            connection.close()
+            raise EngineError(str(self.path), f"is this machine's copy of {source}; connect to that")
         self._synchronous = self._durability
         self._data_version = -1
         return connection
@@ -166,19 +180,31 @@ class Store:
         has the error, unless the commit turns out to have happened.
         """
         group = Group(operations)
+        while not self._try(group):
+            for operation in operations:
+                operation.error = None
+        return group
+
+    def _try(self, group: Group) -> bool:
+        """One transaction with the whole group; False if it has to be done again on top of what others did."""
+        operations = group.operations
         transaction: Transaction | None = None
         last_seen = self.ids.journal
         try:
             connection = self._connected()
             self._begin(connection, operations)
-            group.foreign = self._notice(connection)
+            _add(group.foreign, self._notice(connection))
             last_seen = self.ids.journal
+            recorder = None if self.upstream is None else _recorder(connection)
             transaction = Transaction(connection, self.ids, self.owned, self.clock.now())
             for operation in operations:
                 _run(operation, transaction)
             self.after(transaction)
             if transaction.has_rows():
                 transaction.write()
+            if recorder is not None and not self._is_accepted(connection, recorder, operations):
+                self._start_over(connection, last_seen)
+                return False
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever fails fails this group, never the thread that commits
             failure = _failure_of(error, self.path)
@@ -187,13 +213,36 @@ class Store:
                 self.ids.journal = min(self.ids.journal, last_seen)
                 for operation in operations:
                     operation.error = failure
-                return group
+                return True
         assert transaction is not None
         self.commits += 1
         group.changes = transaction.committed()
         group.claimed = transaction.claims()
         self._remember(transaction)
-        return group
+        return True
+
+    def _is_accepted(self, connection: apsw.Connection, recorder: apsw.Session, operations: list[Operation]) -> bool:
+        assert self.upstream is not None
+        change = bytes(recorder.changeset())
+        recorder.close()
+        if change:
+            return self.upstream.publish(connection, change)
+        if not any(operation.error is not None or operation.human for operation in operations):
+            return True
+        # A refusal has to be true of what is accepted now, not of what has got here.
+        connection.execute("ROLLBACK")
+        self.upstream.catch_up()
+        connection.execute("BEGIN")
+        # Another process with this copy may have been the one that caught up.
+        return bool(connection.execute("PRAGMA data_version").get == self._data_version)
+
+    def _start_over(self, connection: apsw.Connection, last_seen: int) -> None:
+        assert self.upstream is not None
+        connection.execute("ROLLBACK")
+        self.owned.clear()
+        self.ids.journal = last_seen
+        self._data_version = -1  # also loads the other ids again
+        self.upstream.catch_up()
 
     def begin_at_once(self, operations: list[Operation]) -> bool:
         """Begin the transaction of the commit that follows; False if another process writes, so that it would wait.
@@ -226,7 +275,7 @@ class Store:
         return self._writer
 
     def _set_synchronous(self, connection: apsw.Connection, human: bool) -> None:
-        wanted = "full" if human and self._durability == "normal" else self._durability
+        wanted = "full" if human and self._durability == "normal" and self.upstream is None else self._durability
         if wanted != self._synchronous:
             set_durability(connection, wanted)
             self._synchronous = wanted
@@ -244,6 +293,8 @@ class Store:
         if transaction is None:
             return False
         try:
+            if self.upstream is not None:
+                self.upstream.catch_up()
             self._writer = self._open()
             return transaction.is_in(self._writer)
         except (apsw.Error, OSProtocolError):
@@ -342,6 +393,21 @@ class Store:
         self.check_usable()
         with translated(self.path):
             return load_run(self.reader, key)
+
+
+def _recorder(connection: apsw.Connection) -> apsw.Session:
+    """Records what the open transaction does to every table but the mark."""
+    recorder = apsw.Session(connection, "main")
+    recorder.table_filter(lambda table: table != MARK)
+    recorder.attach(None)
+    return recorder
+
+
+def _add(known: dict[int, Change], more: dict[int, Change]) -> None:
+    """Add later changes to earlier ones of the same runs."""
+    for key, change in more.items():
+        before = known.get(key)
+        known[key] = change if before is None else Change(change.state, [*before.events, *change.events])
 
 
 def _identity_of(path: Path) -> tuple[int, int] | None:

@@ -126,7 +126,13 @@ class Writer:
             return  # the group in flight sends the queue when it is back
         group, self._queue = self._queue, []
         self.round += 1
-        quick = self._commit_s < _QUICK_COMMIT_S and len(group) <= _INLINE_OPERATIONS and self._busy() <= 1
+        # What has to be accepted elsewhere takes milliseconds of waiting: never on the loop.
+        quick = (
+            self._store.upstream is None
+            and self._commit_s < _QUICK_COMMIT_S
+            and len(group) <= _INLINE_OPERATIONS
+            and self._busy() <= 1
+        )
         if quick and self._store.lock.acquire(blocking=False):
             try:
                 finished = self._timed_commit(group) if self._store.begin_at_once(group) else None

@@ -1,0 +1,36 @@
+"""The seam under the store for a file that is a copy: every commit is accepted elsewhere first."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import apsw
+
+MARK = "replica"
+"""The table that a copy has beside the schema: where it was copied from and how far. No change contains it."""
+
+
+class Upstream(Protocol):
+    """Where the changes of a file go before they are committed to it.
+
+    Called by the thread that commits, with the store's lock held. What others changed is written into the file by a
+    connection of the upstream's own, so that the store sees it as it sees another process's commits.
+    """
+
+    def publish(self, connection: apsw.Connection, change: bytes) -> bool:
+        """Have a change accepted, inside the transaction that made it; False if something else was accepted before.
+
+        Args:
+            connection: has the open transaction, in which the copy's new place is noted.
+            change: an SQLite changeset.
+
+        Raises:
+            StoreError: whether it was accepted is not known.
+        """
+
+    def catch_up(self) -> bool:
+        """Write what was accepted elsewhere into the file, outside of any transaction; whether there was something.
+
+        Raises:
+            StoreError: it is not known what was.
+        """
