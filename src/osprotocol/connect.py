@@ -1,4 +1,4 @@
-"""`connect`: from a URL to a client, of a file or of a server; `run`: the blocking one-liner for scripts."""
+"""`connect`: from a URL to a client, of a file, a ledger on Restate or a server; `run`: the blocking one-liner for scripts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from osprotocol import _limits
 from osprotocol._clock import Clock
 from osprotocol._ids import Ids
 from osprotocol.client import Client
 from osprotocol.engine import Engine
-from osprotocol.errors import InvalidOptionError, NoClientError, NotSupportedError
+from osprotocol.errors import InvalidOptionError, NoClientError
 from osprotocol.protocol.run import RunOptions
 from osprotocol.workflow import Workflow
 
@@ -27,7 +29,7 @@ O = TypeVar("O")  # noqa: E741
 def connect(
     url: str | os.PathLike[str] | None = None,
     *,
-    worker: bool = True,
+    worker: bool | None = None,
     concurrency: int = 100,
     durability: str = "full",
     log_level: int = logging.INFO,
@@ -41,10 +43,15 @@ def connect(
     A server (``http://HOST:PORT``, ``https://...``) executes its runs with its own workers: `worker`, `concurrency`,
     `durability`, `log_level` and `linger_ms` mean nothing there. Who acts is the person of the token.
 
+    On Restate (``restate:http://HOST:8080/NAMESPACE``, see docs/engines.md) workers are usually processes of their own;
+    one that works also serves the ledger, so it has to be reachable from Restate. `durability` means nothing there.
+
     Args:
-        url: a path or ``sqlite:PATH`` (embedded engine), ``http:`` or ``https:`` (a server), else ``OSP_URL``, else the
-            nearest ``.osp/runs.db`` upward from the working directory, else a new one there.
-        worker: whether this process also works on runs of the workflows that it knows.
+        url: a path or ``sqlite:PATH`` (embedded engine), ``restate:`` (distributed engine), ``http:`` or ``https:`` (a
+            server), else ``OSP_URL``, else the nearest ``.osp/runs.db`` upward from the working directory, else a new
+            one there.
+        worker: whether this process also works on runs of the workflows that it knows; by default it does on a file,
+            and does not on Restate.
         concurrency: how many runs execute at once; waiting ones do not count.
         durability: ``full`` (a committed result survives a power cut) or ``normal`` (it survives a crash of the
             process; after a power cut the last steps may run again; human decisions stay full).
@@ -66,39 +73,68 @@ def connect(
         raise InvalidOptionError("url", "holds a NUL character")
     if address is not None and scheme not in ("http", "https", "restate"):
         check_path(address)
-    if scheme == "restate":
-        raise NotSupportedError(f"connect({address!r})", scheme, "give a path or the URL of a server")
     if address is not None and scheme in ("http", "https"):
         return _connect_to_server(address, token, clock, ids)
     if token is not None:
         raise InvalidOptionError("token", "is for a server; whoever can open a database file is trusted")
 
     here = Path.cwd()
+    works = scheme != "restate" if worker is None else worker
+    settings = {
+        "concurrency": concurrency,
+        "clock": clock,
+        "ids": ids,
+        "linger_ms": _limits.LINGER_MS if linger_ms is None else linger_ms,
+    }
 
     async def open_engine() -> Engine:
-        from osprotocol import _limits
+        engine = await join(works, log_level, settings)
+        if works:
+            _stop_on_sigterm(engine)
+        return engine
+
+    if scheme == "restate":
+        assert address is not None
+        join = _member_of_ledger(address, here)
+    else:
+        join = _user_of_file(address, here, durability)
+    return Client(open_engine, _has_stopped)
+
+
+_Join = Callable[[bool, int, dict[str, Any]], Awaitable[Engine]]
+
+
+def _user_of_file(address: str | None, here: Path, durability: str) -> _Join:
+    async def join(works: bool, log_level: int, settings: dict[str, Any]) -> Engine:
         from osprotocol._embedded.database import find_database
         from osprotocol._embedded.engine import EmbeddedEngine
 
         path = find_database(here) if address is None else here / address.removeprefix("sqlite:")
-        engine = EmbeddedEngine(
-            path,
-            durability=durability,
-            concurrency=concurrency,
-            clock=clock,
-            ids=ids,
-            linger_ms=_limits.LINGER_MS if linger_ms is None else linger_ms,
-        )
+        engine = EmbeddedEngine(path, durability=durability, **settings)
         try:
-            await engine.begin(worker=worker, log_level=log_level)
+            await engine.begin(worker=works, log_level=log_level)
         except BaseException:
             await engine.close()
             raise
-        if worker:
-            _stop_on_sigterm(engine)
         return engine
 
-    return Client(open_engine, _has_stopped)
+    return join
+
+
+def _member_of_ledger(url: str, here: Path) -> _Join:
+    try:
+        from osprotocol._restate.address import Address
+        from osprotocol._restate.engine import open_engine
+    except ImportError as error:
+        raise InvalidOptionError(
+            "url", f"restate: needs an extra that is not installed ({error.name}): pip install 'osprotocol[restate]'"
+        ) from None
+    address = Address.parse(url, os.environ)
+
+    async def join(works: bool, log_level: int, settings: dict[str, Any]) -> Engine:
+        return await open_engine(address, here, worker=works, log_level=log_level, **settings)
+
+    return join
 
 
 def _connect_to_server(url: str, token: str | None, clock: Clock | None, ids: Ids | None) -> Client:

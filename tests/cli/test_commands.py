@@ -277,10 +277,18 @@ def test_watch_in_a_pipe_refuses_a_wrong_status(osp: Osp, waiting: str) -> None:
     assert osp("watch", "--status", "done").code == 2
 
 
-def test_the_distributed_engine_is_not_supported_yet(osp: Osp) -> None:
-    """Exit code 2 and what to do instead."""
-    said = osp("list", "--db", "restate://localhost:1")
+def test_a_ledger_that_does_not_answer_is_told_in_one_line(osp: Osp) -> None:
+    """Exit code 6, and which address it is."""
+    said = osp("list", "--db", "restate:http://127.0.0.1:1")
+    assert (said.code, len(said.err.splitlines())) == (6, 1)
+    assert "http://127.0.0.1:1" in said.err
+
+
+def test_an_address_of_no_ledger_is_refused(osp: Osp) -> None:
+    """Exit code 2, and how it is written."""
+    said = osp("list", "--db", "restate:somewhere")
     assert (said.code, len(said.err.splitlines())) == (2, 1)
+    assert "'somewhere' is not usable; write http://HOST:PORT" in said.err
 
 
 def test_two_places_are_refused(osp: Osp) -> None:

@@ -17,14 +17,14 @@ def section(room: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("room", ["_lifecycle", "_embedded", "_http", "server"])
+@pytest.mark.parametrize("room", ["_lifecycle", "_embedded", "_restate", "_http", "server"])
 def test_every_file_of_a_room_is_named(room: str) -> None:
     """A file that the document does not name is one that nobody finds."""
     files = {path.name for path in (SRC / room).glob("*.py")} - {"__init__.py"}
     assert not {name for name in files if f"`{name}`" not in section(room)}
 
 
-@pytest.mark.parametrize("room", ["_lifecycle", "_embedded", "_http", "server"])
+@pytest.mark.parametrize("room", ["_lifecycle", "_embedded", "_restate", "_http", "server"])
 def test_every_file_that_is_named_in_a_room_exists(room: str) -> None:
     """The tables name no file that was moved or removed."""
     rows = [line.split("|")[1] for line in section(room).splitlines() if line.startswith("| `")]

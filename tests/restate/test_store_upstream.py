@@ -13,6 +13,7 @@ from osprotocol import Context, connect
 from osprotocol._clock import SystemClock
 from osprotocol._embedded.database import migrate, open_connection, prepare_folder
 from osprotocol._embedded.engine import EmbeddedEngine
+from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.store import Operation, Store
 from osprotocol._embedded.transaction import Transaction
 from osprotocol._embedded.upstream import MARK
@@ -47,6 +48,8 @@ class Member:
         self.after_accepting: Exception | None = None
         self.before_accepting: Exception | None = None
         self.is_cut_off = False
+        self.is_taken = False
+        self.published = b""
         self.looks = 0
         prepare_folder(path)
         self._connection = open_connection(path, "off")
@@ -64,6 +67,7 @@ class Member:
         if self.reached(connection) != len(self.entries):
             return False
         self.entries.append(change)
+        self.published = change
         failure, self.after_accepting = self.after_accepting, None
         if failure is not None:
             raise failure
@@ -78,10 +82,14 @@ class Member:
             raise StoreError("a list", "cannot be reached")
         with self._connection:
             fresh = self.entries[self.reached(self._connection) :]
+            self.is_taken = any(change is self.published for change in fresh)
             for change in fresh:
                 apsw.Changeset.apply(change, self._connection)
             self._connection.execute(f"UPDATE {MARK} SET version = ?", (len(self.entries),))
         return bool(fresh)
+
+    def has_taken(self) -> bool:
+        return self.is_taken
 
     def reached(self, connection: apsw.Connection) -> int:
         return int(connection.execute(f"SELECT version FROM {MARK}").get)
@@ -316,6 +324,17 @@ def test_an_answer_that_got_lost_is_read_back(world: World) -> None:
     assert group.operations[0].error is None
     assert list(group.changes) == [1]
     assert (len(world.entries), runs_in(store)) == (1, [(1, "run")])
+
+
+def test_a_change_without_a_journal_row_is_read_back_too(world: World) -> None:
+    """What only a setting tells is known by the change itself."""
+    store, member = world.store("ours")
+    member.after_accepting = StoreError("a list", "the answer got lost")
+    operation = Operation(lambda transaction: transaction.connection.execute(QUERIES["put_setting"], ("name", "value")))
+    with store.lock:
+        store.commit([operation])
+    assert operation.error is None
+    assert store.rows("find_setting", ("name",)) == [("value",)]
 
 
 def test_an_answer_that_got_lost_is_read_back_behind_what_followed(world: World) -> None:

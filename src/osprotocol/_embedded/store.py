@@ -295,6 +295,8 @@ class Store:
         try:
             if self.upstream is not None:
                 self.upstream.catch_up()
+                if self.upstream.has_taken():
+                    return True
             self._writer = self._open()
             return transaction.is_in(self._writer)
         except (apsw.Error, OSProtocolError):

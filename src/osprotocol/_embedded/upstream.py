@@ -34,3 +34,6 @@ class Upstream(Protocol):
         Raises:
             StoreError: it is not known what was.
         """
+
+    def has_taken(self) -> bool:
+        """Whether the change published last was among what the last `catch_up` brought."""

@@ -23,6 +23,7 @@ from osprotocol.errors import UserNotFoundError
 from osprotocol.protocol._wire import Wire
 
 if TYPE_CHECKING:
+    from osprotocol.client import Client
     from osprotocol._embedded.books import Books, User
 
 _LINE_CHARACTERS = 1_024
@@ -44,11 +45,24 @@ PasswordStdin = Annotated[
 ]
 
 
+async def books_of(client: Client) -> Books:
+    """The books in the database of a client's runs."""
+    from osprotocol._embedded.books import Books
+    from osprotocol._embedded.engine import EmbeddedEngine
+
+    assert isinstance(client._engine, EmbeddedEngine), "of a server the books are its own"
+    return await Books.open(client._engine)
+
+
 @asynccontextmanager
 async def _books(session: Session, *, create: bool = False) -> AsyncIterator[Books]:
     """The books of the session's database."""
     from osprotocol._embedded.books import Books
 
+    if session.is_ledger:
+        async with session.connect(create=True) as client:
+            yield await books_of(client)
+        return
     path = session.database()
     if path is None:
         raise CommandError(

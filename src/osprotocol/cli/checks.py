@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from osprotocol import _limits
@@ -19,7 +21,7 @@ _OPEN = tuple(status for status in RunStatus if status not in FINAL_STATUSES)
 
 async def check_everything(session: Session) -> list[Finding]:
     """All findings, in order; what cannot be checked because of an earlier one is left out."""
-    path = session.database()
+    path = _copy_of(session) if session.is_ledger else session.database()
     if path is None:
         scheme = (session.address or "").partition(":")[0].lower()
         raise NotSupportedError("doctor", scheme, "run it where the database file is, with --db PATH")
@@ -33,6 +35,14 @@ async def check_everything(session: Session) -> list[Finding]:
     except OSProtocolError as error:
         findings.append(Finding("opening", "bad", str(error)))
     return findings
+
+
+def _copy_of(session: Session) -> Path:
+    """The file with this machine's copy of a ledger."""
+    from osprotocol._restate.address import Address
+
+    address = Address.parse(session.address or "", os.environ)
+    return address.replica or address.default_replica(Path.cwd())
 
 
 async def _inhabitants(client: Client) -> AsyncIterator[Finding]:

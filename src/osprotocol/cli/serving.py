@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
 
 from osprotocol._clock import SystemClock, to_datetime
-from osprotocol.cli.accounts import ADDRESS_SETTING
+from osprotocol.cli.accounts import ADDRESS_SETTING, books_of
 from osprotocol.cli.command import command
 from osprotocol.cli.exits import CommandError
 from osprotocol.cli.interrupt import Interrupts
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 _LINK = timedelta(minutes=10)
 _ROLES = ("viewer", "operator", "approver", "admin")
-_BOOKS = Path(".osp") / "server.db"
 
 Targets = Annotated[
     list[str] | None,
@@ -79,10 +75,8 @@ async def serve(
     _log_to_stderr(requests=access_log)
     with Interrupts() as interrupts:
         interrupts.last_words = "; what ran goes on with the next worker"
-        async with (
-            session.connect(worker=bool(workflows), create=True, concurrency=concurrency) as client,
-            _books_of(client) as books,
-        ):
+        async with session.connect(worker=bool(workflows), create=True, concurrency=concurrency) as client:
+            books = await books_of(client)
             await _serve(session, client, books, settings, [one.name for one in workflows], interrupts)
     return 0
 
@@ -127,23 +121,6 @@ async def _link(books: Books, address: str) -> str | None:
         return None
     until = to_datetime(SystemClock().now()) + _LINK
     return f"{address}/sign-in?code={quote(await books.open_link(user.name, until, by=me))}"
-
-
-@asynccontextmanager
-async def _books_of(client: Client) -> AsyncIterator[Books]:
-    """The books in the runs' database, or in a file of the server's own where the engine is another."""
-    from osprotocol._embedded.books import Books
-    from osprotocol._embedded.engine import EmbeddedEngine
-
-    engine = client._engine
-    if isinstance(engine, EmbeddedEngine):
-        books = await Books.open(engine)
-    else:
-        books = await Books.open_file(Path.cwd() / _BOOKS)
-    try:
-        yield books
-    finally:
-        await books.close()
 
 
 def _settings(

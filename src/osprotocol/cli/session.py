@@ -39,6 +39,11 @@ class Session:
         return (self.address or "").partition(":")[0].lower() in ("http", "https")
 
     @property
+    def is_ledger(self) -> bool:
+        """Whether the address is a ledger on Restate: workers are processes of their own."""
+        return (self.address or "").partition(":")[0].lower() == "restate"
+
+    @property
     def interactive(self) -> bool:
         """Whether there is a person to ask: a terminal to read from and one to write to, and no ``--json``."""
         return not self.json and is_terminal(sys.stdin) and is_terminal(sys.stderr)
@@ -50,7 +55,7 @@ class Session:
         address = self.address
         if address is None:
             return find_database(Path.cwd())
-        if self.is_remote or address.partition(":")[0] == "restate" or "\x00" in address:
+        if self.is_remote or self.is_ledger or "\x00" in address:
             return None
         check_path(address)
         return Path(address.removeprefix("sqlite:")).absolute()

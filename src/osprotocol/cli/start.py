@@ -74,7 +74,8 @@ async def run(
 ) -> int:
     """Start a run and follow it to its result.
 
-    A run that was killed goes on: start it again with the same --key, or start a worker.
+    On a file this process works on it; of a server and on Restate their workers do. A run that was killed goes on: start
+    it again with the same --key, or start a worker.
     """
     workflow, schema = await _find(session, target)
     if on_timeout not in ("fail", "cancel", "continue"):
@@ -89,10 +90,11 @@ async def run(
     value = await _input(session, workflow, schema, words or [])
     if detach:
         return await _detach(session, workflow, value, options, target)
+    works = not session.is_remote and not session.is_ledger
     with Interrupts() as interrupts:
-        async with session.connect(worker=True, create=True) as client:
+        async with session.connect(worker=works, create=True) as client:
             execution = await client.create_run(workflow, value, options).start()
-            if not quiet and not session.json and not session.is_remote:
+            if not quiet and not session.json and works:
                 await _tell_company(client, execution)
             display = Silence() if quiet or session.json else (Bar() if session.interactive else Lines())
             follower = Follower(session, client, execution, interrupts, display, target, given, wait)

@@ -15,25 +15,29 @@ from osprotocol.cli.target import load_workflows
 from osprotocol.errors import NotSupportedError
 
 Targets = Annotated[
-    list[str], typer.Argument(metavar="TARGET...", help="module, file.py, module:workflow or file.py:workflow.")
+    list[str] | None,
+    typer.Argument(metavar="[TARGET]...", help="module, file.py, module:workflow or file.py:workflow."),
 ]
 
 
 @command("worker")
 async def worker(
     session: Session,
-    targets: Targets,
+    targets: Targets = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Runs that execute at once; waiting ones do not count.")
     ] = 100,
 ) -> int:
     """Work on runs until Ctrl-C or SIGTERM.
 
-    Then running steps get five seconds to finish and the rest is parked: nothing is cancelled or lost.
+    Then running steps get five seconds to finish and the rest is parked: nothing is cancelled or lost. On Restate a
+    worker also serves the ledger; one without a TARGET does only that.
     """
     if session.is_remote:
         raise NotSupportedError("worker", "http", "a server's own workers execute its runs; start 'osp serve' there")
-    workflows = load_workflows(targets)
+    if not targets and not session.is_ledger:
+        raise CommandError("name a TARGET whose workflows this worker executes", "input")
+    workflows = load_workflows(targets or [])
     with Interrupts() as interrupts:
         interrupts.last_words = "; what ran goes on with the next worker"
         async with session.connect(worker=True, create=True, concurrency=concurrency) as client:
@@ -41,7 +45,7 @@ async def worker(
             if session.json:
                 write(to_json({"workflows": known}))
             else:
-                say(f"working on {', '.join(known)}; Ctrl-C stops")
+                say(f"working on {', '.join(known)}; Ctrl-C stops" if known else "serving the ledger; Ctrl-C stops")
             assert {one.name for one in workflows} <= set(known), "loading a workflow makes it known"
             await interrupts.came.wait()
             if not session.json:

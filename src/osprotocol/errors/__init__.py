@@ -20,8 +20,8 @@
     │       └── NotAnApproverError, VoteConflictError, InvalidAnswerError
     ├── EngineError                the ground under us
     │   ├── EngineClosedError, ForkedProcessError, WorkerNotFoundError
-    │   ├── UnreachableError, UnsupportedPlatformError, UnsupportedFilesystemError
-    │   └── StoreError, StorageFullError, ReadOnlyError, CorruptDatabaseError, SchemaTooNewError
+    │   ├── UnreachableError, UnsupportedPlatformError, UnsupportedFilesystemError, SchemaTooNewError
+    │   └── StoreError, StorageFullError, ReadOnlyError, CorruptDatabaseError, LedgerUnreachableError
     └── TerminalError              raised by workflow code: ends the run, no retry
 
 `code` is stable and is what HTTP answers and ``--json`` carry; `http_status` is the status of such an answer. Facts
@@ -33,6 +33,7 @@ from osprotocol.errors.engine import (
     EngineClosedError,
     EngineError,
     ForkedProcessError,
+    LedgerUnreachableError,
     ReadOnlyError,
     SchemaTooNewError,
     StorageFullError,
@@ -114,6 +115,7 @@ __all__ = [
     "InvalidTransitionError",
     "InvalidValueError",
     "JournalMismatchError",
+    "LedgerUnreachableError",
     "LimitExceededError",
     "NoClientError",
     "NotAnApproverError",

@@ -82,6 +82,16 @@ class StoreError(EngineError):
     retryable = True
 
 
+class LedgerUnreachableError(StoreError):
+    """The ledger does not answer: Restate, or the workers that serve it. Whether it took the last change is not known."""
+
+    code = "ledger-unreachable"
+    retryable = True
+
+    def __str__(self) -> str:
+        return f"{self.where}: the ledger does not answer ({self.detail})"
+
+
 class StorageFullError(StoreError):
     """No space is left; nothing that was acknowledged is lost and work goes on once there is space."""
 

@@ -1,4 +1,4 @@
-"""`connect`: a client on a database of its own, with virtual time, that cleans up after itself."""
+"""`connect`: a client on a database or a copy of its own, with virtual time, that cleans up after itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from osprotocol._ids import Ids
 from osprotocol.client import Client
 from osprotocol.connect import connect as _connect
 from osprotocol.engine import Engine
+from osprotocol.errors import InvalidOptionError
 from osprotocol.testing.clock import VirtualClock
 from osprotocol.testing.people import People
 
@@ -39,6 +41,33 @@ class _Activity:
         return int(self._engine.writer.round) + self._people.moves
 
 
+class _MemberActivity(_Activity):
+    """The same for a member of a ledger: nothing is calm while a member's entry is on its way to another's copy.
+
+    Args:
+        copies: of all members that share the clock.
+    """
+
+    def __init__(self, engine: Any, people: People, copies: list[Any]) -> None:
+        super().__init__(engine, people)
+        self._copies = copies
+
+    @property
+    def is_idle(self) -> bool:
+        return super().is_idle and not self._is_behind
+
+    @property
+    def _is_behind(self) -> bool:
+        engine = self._engine
+        if engine._replica.reached < max(copy.reached for copy in self._copies):
+            return True
+        return bool(engine._is_interested() and engine.store.is_behind())
+
+    @property
+    def moves(self) -> int:
+        return super().moves + int(self._engine._replica.reached)
+
+
 class VirtualClient(Client):
     """A client for tests. Made by `testing.connect`; use it with ``async with``.
 
@@ -46,16 +75,27 @@ class VirtualClient(Client):
         clock: its time.
         people: who answers its questions.
         ids: where its ids come from.
+        url: of the ledger; None for a database.
     """
 
     def __init__(
-        self, *, clock: VirtualClock, people: People, ids: Ids, path: Path | None, settings: dict[str, Any]
+        self,
+        *,
+        clock: VirtualClock,
+        people: People,
+        ids: Ids,
+        url: str | None,
+        path: Path | None,
+        copies: list[Any],
+        settings: dict[str, Any],
     ) -> None:
         super().__init__(self._open_engine_here)
         self.clock = clock
         self.people = people
         self.ids = ids
+        self.url = url
         self._path = path
+        self._copies = copies
         self._settings = settings
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._detach: Callable[[], None] | None = None
@@ -63,7 +103,7 @@ class VirtualClient(Client):
 
     @property
     def path(self) -> Path:
-        """The database; removed with the client if it was made for it."""
+        """The database, or the copy of the ledger; removed with the client if it was made for it."""
         assert self._path is not None, "the client is not connected yet"
         return self._path
 
@@ -72,13 +112,27 @@ class VirtualClient(Client):
             self._folder = tempfile.TemporaryDirectory(prefix="osprotocol-test-")
             self._path = Path(self._folder.name) / "runs.db"
         settings = {**self._settings, "durability": "off", "clock": self.clock, "ids": self.ids}
-        return await _connect(self._path, **settings)._open_engine()
+        place = self._path if self.url is None else _with_copy(self.url, self._path)
+        return await _connect(place, **settings)._open_engine()
+
+    def _activity(self) -> _Activity:
+        engine: Any = self._engine
+        if self.url is None:
+            return _Activity(engine, self.people)
+        self._copies.append(engine._replica)
+        return _MemberActivity(engine, self.people, self._copies)
 
     async def open(self) -> Self:
         """Connect; `async with` does it."""
-        await super().open()
+        try:
+            await super().open()
+        except BaseException:
+            if self._folder is not None:
+                self._folder.cleanup()
+                self._folder = self._path = None
+            raise
         if self._detach is None:
-            self._detach = self.clock.attach(_Activity(self._engine, self.people))
+            self._detach = self.clock.attach(self._activity())
             self._serving = asyncio.get_running_loop().create_task(self.people.serve(self, self.clock))
         return self
 
@@ -105,7 +159,8 @@ class VirtualClient(Client):
         """End as if the process had died: what is not committed is lost, nothing is parked, nobody says goodbye.
 
         Code that executes is thrown away; its `finally` blocks run, but no context operation works in them. Another
-        client of the same database, ``testing.connect(beside=client)``, then takes the runs over.
+        client of the same database, ``testing.connect(beside=client)``, then takes the runs over; one with another
+        copy of a ledger does so once this one has been silent for long enough.
         """
         await self._leave()
         await drop(self._engine)
@@ -137,6 +192,7 @@ async def drop(engine: Any) -> None:
     await engine.writer.drain()
     if membership is not None and membership._lock is not None:
         membership._lock.release()
+        membership._lock.path.touch()  # a dead process leaves its file
     if engine._watchdog is not None:
         engine._watchdog.stop()
     engine._remove_logging()
@@ -145,6 +201,12 @@ async def drop(engine: Any) -> None:
         engine.worker._executor.shutdown(wait=False, cancel_futures=True)
     engine._closed = True
     engine.store.close()
+    if engine.name == "restate":
+        await asyncio.to_thread(engine.let_go, goodbye=False)
+
+
+def _with_copy(url: str, path: Path) -> str:
+    return f"{url}{'&' if '?' in url else '?'}replica={quote(str(path))}"
 
 
 def connect(
@@ -153,6 +215,7 @@ def connect(
     clock: VirtualClock | None = None,
     autojump: bool = True,
     always_park: bool = False,
+    url: str | None = None,
     path: Path | None = None,
     beside: VirtualClient | None = None,
     seed: int = 0,
@@ -170,16 +233,27 @@ def connect(
             with ``client.clock.advance(...)`` only.
         always_park: every wait unwinds the workflow's code, which then comes back by replay: shows at once what is
             not deterministic outside of steps.
-        path: the database; without one, a temporary one that is removed with the client.
-        beside: share the database, the clock and the ids of that client, as a second process would.
+        url: a ledger on Restate instead of a database: a ``restate:`` URL. Its runs stay there; a later client of the
+            same ledger needs another `seed`.
+        path: the database, or with a `url` the copy of the ledger; without one, a temporary one that is removed with
+            the client.
+        beside: share the database, the clock and the ids of that client, as a second process would. On a ledger the
+            copy is shared; give a `path` for another copy, as on a second machine.
         seed: of the ids.
         worker: as in `osprotocol.connect`.
         concurrency: as in `osprotocol.connect`.
         log_level: as in `osprotocol.connect`.
         linger_ms: as in `osprotocol.connect`.
+
+    Raises:
+        InvalidOptionError: the URL is none of a ledger.
     """
+    if url is not None and not url.startswith("restate:"):
+        raise InvalidOptionError("url", f"{url[:80]!r} is no ledger's (restate:...); give path= for a database")
+    copies: list[Any] = []
     if beside is not None:
-        clock, ids, path = beside.clock, beside.ids, beside.path
+        clock, ids, url, copies = beside.clock, beside.ids, beside.url, beside._copies
+        path = path if path is not None and url is not None else beside.path
     else:
         clock, ids = clock or VirtualClock(autojump=autojump), Ids(seed)
     settings = {
@@ -188,4 +262,6 @@ def connect(
         "log_level": log_level,
         "linger_ms": 0 if always_park else linger_ms,
     }
-    return VirtualClient(clock=clock, people=people or People(), ids=ids, path=path, settings=settings)
+    return VirtualClient(
+        clock=clock, people=people or People(), ids=ids, url=url, path=path, copies=copies, settings=settings
+    )

@@ -1,0 +1,97 @@
+"""Snapshots of the ledger: what a new member starts from, so that old entries can be forgotten."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from osprotocol._restate.frames import Header
+from osprotocol._restate.ingress import Ingress
+
+LEAST_BYTES: Final = 8 * 1_048_576
+"""A snapshot is made once the entries since the last one are as large as it, and at least so large: all snapshots
+together cost no more than the entries themselves, and a new member never fetches more than twice what there is."""
+KEPT: Final = 1_000
+"""Entries that stay although a snapshot holds them: a member that is a little behind needs no snapshot."""
+_PART_BYTES: Final = 1_048_576
+_PAGES_AT_ONCE: Final = 4_096
+
+
+def is_due(head: Header) -> bool:
+    """Whether the ledger has grown so much that a snapshot is worth its while."""
+    return bool(head["bytes"] >= max(LEAST_BYTES, head["size"]))
+
+
+def make(ingress: Ingress, path: Path, head: Header, maker: str) -> int:
+    """Store the content of a copy as a snapshot and forget what it replaces; gives the entry that it stands at."""
+    with _beside(path) as file:
+        source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            source.execute("VACUUM INTO ?", (str(file),))
+        finally:
+            source.close()
+        copy = apsw.Connection(str(file))
+        version = int(copy.execute("SELECT version FROM replica").get)
+        copy.close()
+        name, number, size = f"{version}-{maker}", 0, 0
+        packer = zlib.compressobj(6)
+        with file.open("rb") as whole:
+            pending = b""
+            while block := whole.read(_PART_BYTES):
+                packed = packer.compress(block)
+                pending, size = pending + packed, size + len(packed)
+                while len(pending) >= _PART_BYTES:
+                    ingress.put_part(name, number, pending[:_PART_BYTES])
+                    pending, number = pending[_PART_BYTES:], number + 1
+        ingress.put_part(name, number, pending + packer.flush())
+    told = {"snapshot": version, "name": name, "count": number + 1, "size": size, "until": version - KEPT}
+    reached = ingress.compact(told)
+    while reached["name"] == name and reached["first"] <= version - KEPT:
+        reached = ingress.compact(told)
+    stale = head.get("name") if reached["name"] == name else name
+    if stale:
+        ingress.drop_snapshot(stale)
+    return version
+
+
+def restore(ingress: Ingress, head: Header, connection: apsw.Connection, path: Path) -> bool:
+    """Replace the content of a copy by the newest snapshot, at once for everybody who has the file open.
+
+    False if that snapshot was replaced by a newer one while it was fetched: ask for the head again.
+    """
+    with _beside(path) as file:
+        unpacker = zlib.decompressobj()
+        with file.open("wb") as whole:
+            for number in range(head["count"]):
+                part = ingress.get_part(head["name"], number)
+                if not part:
+                    return False
+                whole.write(unpacker.decompress(part))
+            whole.write(unpacker.flush())
+        source = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            with connection.backup("main", source, "main") as copying:
+                while not copying.done:
+                    copying.step(_PAGES_AT_ONCE)
+        finally:
+            source.close()
+    return True
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """The name of a temporary file in the folder of another, which is gone afterwards."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}-snapshot-")
+    os.close(descriptor)
+    os.unlink(name)  # VACUUM INTO wants to make it
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
