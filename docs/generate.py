@@ -14,6 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from osprotocol._embedded.engine import EmbeddedEngine  # noqa: E402
+from osprotocol._http.engine import HttpEngine  # noqa: E402
+from osprotocol._restate.engine import RestateEngine  # noqa: E402
 from osprotocol.errors import OSProtocolError  # noqa: E402
 from osprotocol.protocol.run import FINAL_STATUSES, RunStatus  # noqa: E402
 from osprotocol.server.reference import reference  # noqa: E402
@@ -96,10 +99,30 @@ def errors() -> str:
     return table(["code", "HTTP", "class", "meaning", "says, for example"], rows)
 
 
+_ABILITIES = {
+    "callbacks": "Functions in `RunOptions` are called (by the process that started the run)",
+    "backup": "`osp backup`: everything into one file while work goes on",
+    "workers": "`osp workers`: who works",
+    "evict": "`osp evict`: take the runs away from a worker that hangs",
+    "live_logs": "Log lines arrive while a run executes",
+}
+
+
+def engines() -> str:
+    """The table of what each engine can do, from its own declaration."""
+    kinds = (EmbeddedEngine, RestateEngine, HttpEngine)
+    assert all(set(_ABILITIES) == set(kind.capabilities) for kind in kinds), "each capability has its words here"
+    rows = [
+        [words, *("yes" if kind.capabilities[name] else "no" for kind in kinds)] for name, words in _ABILITIES.items()
+    ]
+    return table(["", "Embedded", "Restate", "Over HTTP, of a server with either"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "people": lambda: commands(list(PEOPLE)),
     "engine": lambda: commands([name for name in ENGINE if name in _SHOWN]),
     "diagram": diagram,
+    "engines": engines,
     "errors": errors,
     "http": reference,
 }
