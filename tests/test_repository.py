@@ -49,11 +49,10 @@ DOORS = {
     "rich": ("cli/",),
     "fastapi": ("server/",),
     "starlette": ("server/",),
-    "uvicorn": ("server/", "cli/", "testing/"),
+    "uvicorn": ("server/", "cli/", "testing/", "_restate/"),
     "httpx2": ("_http/", "_restate/"),
     "jinja2": ("server/",),
     "restate": ("_restate/",),
-    "hypercorn": ("_restate/",),
 }
 
 TEXT_SUFFIXES = {".py", ".sql", ".md", ".toml", ".txt", ".html", ".js", ".css", ".json", ".sh", ".cfg", ""}

@@ -1,4 +1,4 @@
-"""`connect`: from a URL to a client, of a file, a ledger on Restate or a server; `run`: the blocking one-liner for scripts."""
+"""`connect`: from a URL to a client of a file, a ledger or a server; `run`: the blocking one-liner for scripts."""
 
 from __future__ import annotations
 

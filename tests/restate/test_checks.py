@@ -15,6 +15,8 @@ import pytest
 from osprotocol._restate.address import Address
 from osprotocol._restate.checks import check
 from osprotocol._restate.endpoint import own_host
+from osprotocol._restate.ingress import Ingress
+from osprotocol._restate.joining import Host
 from osprotocol.errors import EngineError
 from tests.restate.nodes import RestateNode
 
@@ -159,6 +161,15 @@ def test_the_admin_api_in_the_place_of_the_ingress(restate_node: RestateNode) ->
     assert "is no ingress of Restate" in told(where, for_worker=True)
 
 
+def write_something(where: Address) -> None:
+    """Enough writes to tell from their number whether they are synced."""
+    host, ingress = Host(where), Ingress(where.ingress, "main")
+    for _ in range(20):
+        ingress.beat("worker", [], answer_s=10.0)
+    ingress.close()
+    host.leave()
+
+
 @pytest.mark.restate
 def test_log_sync_is_off(tmp_path: Path) -> None:
     """A node whose log counts writes and no syncs is told, with the settings that did it."""
@@ -168,6 +179,7 @@ def test_log_sync_is_off(tmp_path: Path) -> None:
     }
     with RestateNode(tmp_path, settings=settings) as node:
         where = address(node.ingress, admin=node.admin, nodes=node.fabric)
+        write_something(where)
         (warning,) = check(where, for_worker=True)
         assert httpx2.get(f"{node.fabric}/metrics", trust_env=False).is_success
     assert warning.startswith(f"{node.fabric}: this node does not sync its log")

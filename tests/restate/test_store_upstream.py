@@ -16,7 +16,7 @@ from osprotocol._embedded.engine import EmbeddedEngine
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.store import Operation, Store
 from osprotocol._embedded.transaction import Transaction
-from osprotocol._embedded.upstream import MARK
+from osprotocol._embedded.upstream import MARK, ChangeTooLargeError
 from osprotocol.client import Client
 from osprotocol.errors import EngineError, RunNotFoundError, StoreError
 from osprotocol.workflow import Workflow, known_workflows
@@ -37,6 +37,7 @@ class Member:
         before_catch_up: the same, before it is looked for what others did.
         after_accepting, before_accepting: raised once, by the next offer.
         is_cut_off: nothing can be asked.
+        largest: so many bytes are accepted at once.
         looks: how often it was looked for what others did.
     """
 
@@ -48,6 +49,7 @@ class Member:
         self.after_accepting: Exception | None = None
         self.before_accepting: Exception | None = None
         self.is_cut_off = False
+        self.largest = 1_000_000
         self.is_taken = False
         self.published = b""
         self.looks = 0
@@ -64,6 +66,8 @@ class Member:
         failure, self.before_accepting = self.before_accepting, None
         if failure is not None:
             raise failure
+        if len(change) > self.largest:
+            raise ChangeTooLargeError("a list", "too large")
         if self.reached(connection) != len(self.entries):
             return False
         self.entries.append(change)
@@ -174,6 +178,37 @@ def test_what_changes_nothing_is_not_asked_about(world: World) -> None:
     store, member = world.store("ours")
     assert commit(store, lambda transaction: transaction.highest_run).operations[0].result == 0
     assert (world.entries, member.looks) == ([], 0)
+
+
+def test_a_group_that_is_too_large_becomes_several(world: World) -> None:
+    """What fits by itself goes through, only what does not fit alone has the error, and all of it is told once."""
+    store, member = world.store("ours")
+    member.largest = 6_000
+    commit(store, starting("run"))
+    others = [starting(f"r{number}", f'"{number * 1_000:2500}"') for number in range(5)]
+    group = commit(store, *others, starting("huge", f'"{"x" * 9_000}"'), recording(1, '"note"'))
+    errors = [operation.error for operation in group.operations]
+    assert [type(error) for error in errors] == [type(None)] * 5 + [ChangeTooLargeError, type(None)]
+    assert [run_id for _, run_id in runs_in(store)] == ["run", *(f"r{number}" for number in range(5))]
+    assert {key: len(change.events) for key, change in group.changes.items()} == dict.fromkeys(range(1, 7), 1)
+    assert all(len(entry) <= member.largest for entry in world.entries)
+    assert [row[0] for row in journal_of(store)] == list(range(1, 8))
+
+
+def test_a_deletion_does_not_hold_what_it_deletes(world: World) -> None:
+    """So that many large runs can be pruned in one commit."""
+    (ours, _), (theirs, their_member) = world.store("ours"), world.store("theirs")
+    commit(ours, starting("run", f'"{"x" * 50_000}"'))
+
+    def delete(transaction: Transaction) -> None:
+        for query in ("delete_run", "delete_journal"):
+            transaction.connection.execute(QUERIES[query], (1,))
+
+    assert commit(ours, delete).operations[0].error is None
+    assert len(world.entries[0]) > 50_000 > 1_000 > len(world.entries[1])
+    their_member.catch_up()
+    assert runs_in(theirs) == runs_in(ours) == []
+    assert journal_of(theirs) == journal_of(ours)
 
 
 # --------------------------------------------------------------------------------------------------- lost races

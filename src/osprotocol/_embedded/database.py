@@ -16,6 +16,7 @@ from osprotocol._embedded.queries import read_sql
 from osprotocol.errors import (
     CorruptDatabaseError,
     EngineError,
+    OSProtocolError,
     ReadOnlyError,
     SchemaTooNewError,
     StorageFullError,
@@ -70,6 +71,15 @@ def translate(error: apsw.Error, path: Path | str) -> StoreError:
     return StoreError(str(path), detail)
 
 
+def failure_of(error: Exception, path: Path) -> OSProtocolError:
+    """The error of ours that a commit fails with."""
+    if isinstance(error, apsw.Error):
+        return translate(error, path)
+    if isinstance(error, OSProtocolError):
+        return error
+    return StoreError(str(path), f"{type(error).__name__}: {error}")
+
+
 def _is_full(path: Path) -> bool:
     """Whether the disk has no room: SQLite tells it as an I/O error where its shared memory does not fit."""
     try:
@@ -89,6 +99,15 @@ def check_platform() -> None:
             f"SQLite {apsw.sqlite_lib_version()}",
             f"can lose commits of several processes; apsw with SQLite {needed}+ is needed",
         )
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file a path leads to; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def filesystem_of(path: Path) -> str | None:

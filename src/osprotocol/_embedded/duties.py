@@ -234,11 +234,15 @@ class Membership:
             except OSProtocolError:
                 await asyncio.sleep(_TAKEOVER_S)  # the store is in trouble; we try again
 
-    async def leave(self) -> None:
-        """Say that this worker has stopped."""
+    def rest(self) -> None:
+        """Look after nobody any more: what nobody waits for would keep a store that hangs busy for ever."""
         self._stopped = True
         if self._handle is not None:
             self._handle.cancel()
+
+    async def leave(self) -> None:
+        """Say that this worker has stopped."""
+        self.rest()
         key = self._worker.key
         if key is not None:
             with contextlib.suppress(OSProtocolError):  # the lock tells it too

@@ -493,6 +493,8 @@ class EmbeddedEngine:
             return
         self._poll.stop()
         self.timers.stop()
+        if self._membership is not None:
+            self._membership.rest()
         await self.worker.stop(_limits.SHUTDOWN_GRACE_MS / 1_000)
         await self.hooks.close()
         self.run_logs.flush()

@@ -20,6 +20,8 @@ from osprotocol._embedded.database import (
     IMPATIENT_MS,
     check_filesystem,
     check_platform,
+    failure_of,
+    identity_of,
     migrate,
     open_connection,
     open_reader,
@@ -30,7 +32,7 @@ from osprotocol._embedded.database import (
 )
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.transaction import Change, Ids, Transaction, event_of_row, run_of_row
-from osprotocol._embedded.upstream import MARK, Upstream
+from osprotocol._embedded.upstream import MARK, PATIENT_MS, ChangeTooLargeError, Upstream, recorder_of
 from osprotocol._lifecycle.state import Event, RequestState, RunState
 from osprotocol.errors import EngineClosedError, EngineError, ForkedProcessError, OSProtocolError, StoreError
 
@@ -66,13 +68,24 @@ class Operation:
 class Group:
     """A finished group: every operation with its outcome, and what changed."""
 
-    __slots__ = ("changes", "claimed", "foreign", "operations")
+    __slots__ = ("changes", "claimed", "foreign", "is_too_large", "operations")
 
     def __init__(self, operations: list[Operation]) -> None:
         self.operations = operations
         self.changes: dict[int, Change] = {}
         self.claimed: list[tuple[RunState, list[Event]]] = []
         self.foreign: dict[int, Change] = {}
+        self.is_too_large = False
+
+    def add(self, later: Group) -> None:
+        """Add what was committed right after it, for those who are told both at once."""
+        for changes in (later.foreign, later.changes):
+            for number, (state, events) in enumerate(self.claimed):
+                change = changes.get(state.key)
+                if change is not None:
+                    self.claimed[number] = change.state, [*events, *change.events]
+            _add(self.changes, changes)
+        self.claimed += later.claimed
 
 
 class Store:
@@ -110,7 +123,7 @@ class Store:
         self._synchronous = durability
         self._closed = False
         self._opened = False
-        self._file = _identity_of(path)
+        self._file = identity_of(path)
         self._is_lost = False
         self.others_wrote = True
         self.commits = 0
@@ -128,7 +141,9 @@ class Store:
     def _open(self) -> apsw.Connection:
         connection = open_connection(self.path, self._durability, vfs=self._vfs)
         migrate(connection, self.path)
-        if self.upstream is None and connection.table_exists("main", MARK):
+        if self.upstream is not None:
+            connection.set_busy_timeout(PATIENT_MS)
+        elif connection.table_exists("main", MARK):
             source = connection.execute("SELECT source FROM replica").get
             connection.close()
             raise EngineError(str(self.path), f"is this machine's copy of {source}; connect to that")
@@ -153,7 +168,7 @@ class Store:
         Raises:
             StoreError: it was; the log tells it once.
         """
-        is_lost = _identity_of(self.path) != self._file
+        is_lost = identity_of(self.path) != self._file
         if is_lost:
             error = StoreError(str(self.path), "is not the file any more that this process has open; start it again")
             if not self._is_lost:
@@ -177,12 +192,15 @@ class Store:
         """Run every operation in one transaction and commit; the caller holds `lock`.
 
         An operation that is refused has its `error`, the others go through. When the database fails, every operation
-        has the error, unless the commit turns out to have happened.
+        has the error, unless the commit turns out to have happened. What is too large for one commit becomes several.
         """
         group = Group(operations)
         while not self._try(group):
-            for operation in operations:
-                operation.error = None
+            pass
+        if group.is_too_large and len(operations) > 1:
+            middle = len(operations) // 2
+            for part in (operations[:middle], operations[middle:]):
+                group.add(self.commit(part))
         return group
 
     def _try(self, group: Group) -> bool:
@@ -195,7 +213,7 @@ class Store:
             self._begin(connection, operations)
             _add(group.foreign, self._notice(connection))
             last_seen = self.ids.journal
-            recorder = None if self.upstream is None else _recorder(connection)
+            recorder = None if self.upstream is None else recorder_of(connection)
             transaction = Transaction(connection, self.ids, self.owned, self.clock.now())
             for operation in operations:
                 _run(operation, transaction)
@@ -207,7 +225,8 @@ class Store:
                 return False
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever fails fails this group, never the thread that commits
-            failure = _failure_of(error, self.path)
+            failure = failure_of(error, self.path)
+            group.is_too_large = isinstance(error, ChangeTooLargeError)
             if not self._read_back(transaction):
                 self.owned.clear()
                 self.ids.journal = min(self.ids.journal, last_seen)
@@ -223,7 +242,8 @@ class Store:
 
     def _is_accepted(self, connection: apsw.Connection, recorder: apsw.Session, operations: list[Operation]) -> bool:
         assert self.upstream is not None
-        change = bytes(recorder.changeset())
+        # Not a changeset, which has all that deleted and changed rows held before.
+        change = bytes(recorder.patchset())
         recorder.close()
         if change:
             return self.upstream.publish(connection, change)
@@ -397,36 +417,11 @@ class Store:
             return load_run(self.reader, key)
 
 
-def _recorder(connection: apsw.Connection) -> apsw.Session:
-    """Records what the open transaction does to every table but the mark."""
-    recorder = apsw.Session(connection, "main")
-    recorder.table_filter(lambda table: table != MARK)
-    recorder.attach(None)
-    return recorder
-
-
 def _add(known: dict[int, Change], more: dict[int, Change]) -> None:
     """Add later changes to earlier ones of the same runs."""
     for key, change in more.items():
         before = known.get(key)
         known[key] = change if before is None else Change(change.state, [*before.events, *change.events])
-
-
-def _identity_of(path: Path) -> tuple[int, int] | None:
-    """Which file a path leads to; None if there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _failure_of(error: Exception, path: Path) -> OSProtocolError:
-    if isinstance(error, apsw.Error):
-        return translate(error, path)
-    if isinstance(error, OSProtocolError):
-        return error
-    return StoreError(str(path), f"{type(error).__name__}: {error}")
 
 
 def load_run(connection: apsw.Connection, key: int) -> RunState | None:
@@ -443,6 +438,7 @@ def _with_requests(connection: apsw.Connection, state: RunState) -> RunState:
 
 
 def _run(operation: Operation, transaction: Transaction) -> None:
+    operation.error = None  # it may have failed before
     try:
         operation.result = operation.run(transaction)
         transaction.keep()

@@ -6,8 +6,18 @@ from typing import Protocol
 
 import apsw
 
+from osprotocol.errors import StoreError
+
 MARK = "replica"
 """The table that a copy has beside the schema: where it was copied from and how far. No change contains it."""
+PATIENT_MS = 45_000
+"""How long another process with the same copy is waited for: it writes for as long as it waits for its answer."""
+
+
+class ChangeTooLargeError(StoreError):
+    """One change is larger than what is accepted at once. Nothing was sent."""
+
+    retryable = False
 
 
 class Upstream(Protocol):
@@ -22,9 +32,10 @@ class Upstream(Protocol):
 
         Args:
             connection: has the open transaction, in which the copy's new place is noted.
-            change: an SQLite changeset.
+            change: an SQLite patchset.
 
         Raises:
+            ChangeTooLargeError: it has to be made in parts.
             StoreError: whether it was accepted is not known.
         """
 
@@ -37,3 +48,11 @@ class Upstream(Protocol):
 
     def has_taken(self) -> bool:
         """Whether the change published last was among what the last `catch_up` brought."""
+
+
+def recorder_of(connection: apsw.Connection) -> apsw.Session:
+    """Records what the open transaction does to every table but the mark."""
+    recorder = apsw.Session(connection, "main")
+    recorder.table_filter(lambda table: table != MARK)
+    recorder.attach(None)
+    return recorder

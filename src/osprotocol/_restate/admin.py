@@ -17,10 +17,10 @@ from typing import Any, Final
 import httpx2
 
 from osprotocol._clock import monotonic_s
-from osprotocol._restate.ledger import LEDGER, SNAPSHOT, WORKERS
+from osprotocol._restate.ledger import ARCHIVE, LEDGER, SNAPSHOT, WORKERS
 from osprotocol.errors import EngineError
 
-OURS: Final = frozenset((LEDGER, WORKERS, SNAPSHOT))
+OURS: Final = frozenset((LEDGER, ARCHIVE, WORKERS, SNAPSHOT))
 _LIST: Final = ", ".join(f"'{name}'" for name in sorted(OURS))
 _STUCK: Final = (
     "SELECT id, status, pinned_deployment_id AS pinned, last_attempt_deployment_id AS tried FROM sys_invocation "  # noqa: S608
@@ -127,7 +127,7 @@ class Admin:
         Raises:
             EngineError: Restate cannot reach it, or nobody answers us.
         """
-        response = self._call("POST", "/deployments", {"uri": uri, "force": True})
+        response = self._call("POST", "/deployments", {"uri": uri, "force": True, "use_http_11": True})
         if response.status_code == 500 and "META0003" in response.text:
             raise EngineError(uri, _unreachable(response.text))
         return str(self._read(response)["id"])
@@ -160,7 +160,7 @@ class Admin:
         if newest is None or newest in lost:
             self.register(uri)
         for one in lost:
-            self._call("PATCH", f"/deployments/{one.id}", {"uri": uri})
+            self._call("PATCH", f"/deployments/{one.id}", {"uri": uri, "use_http_11": True})
 
     def step_down(self, uri: str) -> bool:
         """Before an endpoint of ours stops: let Restate call another one that lives; whether there is one."""

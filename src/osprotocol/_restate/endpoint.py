@@ -1,4 +1,8 @@
-"""The endpoint: serves the ledger's handlers to Restate over HTTP/2, beside whatever else this process does."""
+"""The endpoint: serves the ledger's handlers to Restate, beside whatever else this process does.
+
+Over HTTP/1.1, call by call: the handlers need nothing from Restate while they run, so the streams of HTTP/2 would only
+cost. Every moment that this thread computes, the threads that work on runs wait.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,13 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import restate
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
+import uvicorn
 
 from osprotocol._restate.address import Address, bracketed
 from osprotocol.errors import EngineError
@@ -26,6 +28,18 @@ _GRACE_S: Final = 0.5
 _AGAIN_S: Final = (0.1, 0.1, 0.3)
 _JOIN_S: Final = 3.0
 _log = logging.getLogger("osprotocol.restate")
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listens: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listens()
 
 
 class Endpoint:
@@ -109,38 +123,56 @@ class Endpoint:
             self._ready.set()
 
     async def _serve(self) -> None:
-        config = Config()
-        config.bind = [f"fd://{self._socket}"]
-        config.accesslog, config.errorlog = None, _log.getChild("server")
-        config.errorlog.setLevel(logging.WARNING)
-        config.keep_alive_timeout, config.keep_alive_max_requests = _IDLE_S, sys.maxsize
-        config.graceful_timeout = _GRACE_S
-
-        async def until_stopped() -> None:
-            os.set_inheritable(self._socket, False)  # the server made it inheritable
-            self._ready.set()
-            await self._stopping.wait()
-            for patience_s in (_GRACE_S, *_AGAIN_S):  # the SDK takes the first cancellation for a wish
-                if self._calls:
-                    await asyncio.wait(self._calls, timeout=patience_s)
-                for call in self._calls:
-                    call.cancel()
-
-        await serve(cast(Any, self._answer), config, shutdown_trigger=until_stopped)
+        listening = socket.socket(fileno=self._socket)
+        config = uvicorn.Config(
+            self._answer,
+            interface="asgi3",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_IDLE_S,
+            timeout_graceful_shutdown=1,
+        )
+        server = _Server(config, self._ready.set)
+        serving = self._loop.create_task(server.serve(sockets=[listening]))
+        stopping = self._loop.create_task(self._stopping.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for patience_s in (_GRACE_S, *_AGAIN_S):  # the SDK takes the first cancellation for a wish
+            if self._calls:
+                await asyncio.wait(self._calls, timeout=patience_s)
+            for call in list(self._calls):
+                call.cancel()
+        server.should_exit = server.force_exit = True  # whoever could end has ended
+        await serving
+        listening.close()
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            call = asyncio.current_task()
-            assert call is not None
-            self._calls.add(call)
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                self._calls.discard(call)
-            return
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
+        """Answer a call; one that breaks off ends without the end that Restate waits for, so that it tries again."""
+        call = asyncio.current_task()
+        assert call is not None
+        self._calls.add(call)
+        has_begun = False
+
+        async def sending(message: Any) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, Restate asks again
+            _log.debug("a call broke off: %r", error)
+            if not has_begun:
+                await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._calls.discard(call)
 
     def abandon(self) -> None:
         """In a forked child: close the socket, which would stay open and silent once the parent is gone."""

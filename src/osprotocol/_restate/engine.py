@@ -159,6 +159,7 @@ class RestateEngine(EmbeddedEngine):
         """Stop everything that is not the embedded engine."""
         if self._pulse is not None:
             self._pulse.stop(goodbye=goodbye)
+        self._keeping.acquire(timeout=_GOODBYE_S)  # nobody keeps house any more
         if self._follower is not None:
             self._follower.stop()
         if self._host is not None:

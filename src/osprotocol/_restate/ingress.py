@@ -15,11 +15,12 @@ from urllib.parse import quote, urlsplit
 
 from osprotocol._clock import monotonic_s
 from osprotocol._restate.frames import Header, frame, unframe
-from osprotocol._restate.ledger import LEDGER, PROCESS, PROTOCOL, SNAPSHOT, WORKERS, expect
+from osprotocol._restate.ledger import ARCHIVE, LEDGER, PROCESS, PROTOCOL, SNAPSHOT, WORKERS, expect
 from osprotocol.errors import LedgerUnreachableError
 
 _CONNECT_S: Final = 3.0
 _ASKED_AGAIN_S: Final = 0.2
+_ON_ITS_WAY_S: Final = 0.02
 ANSWER_S: Final = 5.0
 """How long one node may take for one answer before another is asked."""
 PATIENCE_S: Final = 30.0
@@ -79,27 +80,34 @@ class Ingress:
         try:
             # Sent from this thread, received by another: the reply may be known here before Restate gives it.
             self._threads.submit(receive, self._send_at_once(LEDGER, self._key, "append", body))
-            return unframe(decided.result())
+            reply, entries = unframe(decided.result())
         finally:
             cancel()
+        return self.read(base, chain) if reply["status"] == "archived" else (reply, entries)
 
     def read(self, base: int, chain: str, wait_s: float = 0.0) -> tuple[Header, list[bytes]]:
         """What was appended after an entry; waits so long for something new."""
         asked = {"base": base, "chain": chain, "wait_ms": int(wait_s * 1_000), "process": PROCESS}
-        reply = unframe(self._call(LEDGER, self._key, "read", frame(asked), ANSWER_S + wait_s))
-        if reply[0]["status"] == "ahead":  # told before it was stored, or never there
-            reply = unframe(self._call(LEDGER, self._key, "read_in_turn", frame(asked)))
-        return reply
+        until = monotonic_s() + PATIENCE_S
+        while True:
+            reply, entries = unframe(self._call(LEDGER, self._key, "read", frame(asked), ANSWER_S + wait_s))
+            if reply["status"] == "ahead":  # told before it was stored, or never there
+                reply, entries = unframe(self._call(LEDGER, self._key, "read_in_turn", frame(asked)))
+            if reply["status"] != "archived":
+                return reply, entries
+            told, entries = unframe(self._call(ARCHIVE, self._key, "read_old", frame(asked)))
+            if entries or told["status"] != "behind" or monotonic_s() >= until:
+                return {**reply, **told}, entries
+            self._closed.wait(_ON_ITS_WAY_S)
 
-    def compact(self, told: Header) -> Header:
-        """Tell of a snapshot, and forget some of the entries that it holds; gives the ledger's head.
+    def compact(self, told: Header) -> str:
+        """Tell of a snapshot, and forget entries that it holds; gives the name of the one that it replaces, if any.
 
         Args:
             told: ``snapshot`` (the last entry that it holds), its ``name``, ``count`` of parts, ``size`` in bytes, and
                 ``until`` which entry may be forgotten.
         """
-        head: Header = unframe(self._call(LEDGER, self._key, "compact", frame(told)))[0]["head"]
-        return head
+        return str(unframe(self._call(LEDGER, self._key, "compact", frame(told)))[0]["stale"])
 
     def beat(self, worker: str | None, gone: list[str], answer_s: float) -> dict[str, int]:
         """Count a sign of life of a worker, forget those that are gone; the counts of all. Asked once."""

@@ -25,12 +25,14 @@ from osprotocol._restate.frames import Header, frame, unframe
 
 LEDGER: Final = "OspLedger"
 WORKERS: Final = "OspWorkers"
+ARCHIVE: Final = "OspArchive"
 SNAPSHOT: Final = "OspSnapshot"
 PROTOCOL: Final = 1
 """Of requests and replies; a ledger refuses others."""
 
 GENESIS: Final = "0" * 64
 _NO_SNAPSHOT: Final = {"snapshot": 0, "name": "", "count": 0, "size": 0}
+_NO_ARCHIVE: Final = {"archived": 0, "archived_chain": GENESIS, "tail": 0}
 PROCESS: Final = Ids().secret()
 """This process, as it is told in requests: it hears of what is decided here without asking."""
 
@@ -38,6 +40,10 @@ _REPLY_BYTES: Final = 4 * 1_048_576
 _ENTRIES_AT_ONCE: Final = 500
 _CLEARED_AT_ONCE: Final = 1_000
 _REMEMBERED: Final = 64
+# Restate sends a ledger's state along with each call, which saves asking for it: it has to stay small.
+_TAIL_ENTRIES: Final = 16
+_TAIL_BYTES: Final = 65_536
+_TAIL_LEFT: Final = 4
 _BYTES: Final[Any] = BytesSerde()
 # Restate pauses an invocation after 70 attempts unless told otherwise: a night without workers would stop the ledger.
 _again: dict[str, Any] = {
@@ -64,10 +70,11 @@ _service: dict[str, Any] = {
     "invocation_retry_policy": _FOR_EVER,
 }
 
-ledger = restate.VirtualObject(LEDGER, enable_lazy_state=True, **_service)
+ledger = restate.VirtualObject(LEDGER, **_service)
+archive = restate.VirtualObject(ARCHIVE, enable_lazy_state=True, **_service)
 workers = restate.VirtualObject(WORKERS, **_service)
 snapshots = restate.VirtualObject(SNAPSHOT, enable_lazy_state=True, **_service)
-SERVICES: Final = (ledger, workers, snapshots)
+SERVICES: Final = (ledger, archive, workers, snapshots)
 
 _Reading = restate.ObjectContext | restate.ObjectSharedContext
 Told = Callable[[int, bytes], None]
@@ -128,7 +135,8 @@ def chained(previous: str, token: str, change: bytes) -> str:
 
 def _head(stored: bytes | None) -> Header:
     if stored is None:
-        return {"protocol": PROTOCOL, "version": 0, "chain": GENESIS, "first": 1, "bytes": 0, **_NO_SNAPSHOT}
+        empty = {"protocol": PROTOCOL, "version": 0, "chain": GENESIS, "first": 1, "bytes": 0}
+        return {**empty, **_NO_ARCHIVE, **_NO_SNAPSHOT}
     return unframe(stored)[0]
 
 
@@ -145,8 +153,11 @@ async def append(ctx: restate.ObjectContext, data: bytes) -> bytes:
     if reply is None:
         chain = chained(head["chain"], asked["token"], change)
         entry = frame({"token": asked["token"], "schema": asked["schema"], "chain": chain}, change)
-        head |= {"version": head["version"] + 1, "chain": chain, "bytes": head["bytes"] + len(entry)}
+        grown = {name: head[name] + len(entry) for name in ("bytes", "tail")}
+        head |= {"version": head["version"] + 1, "chain": chain, **grown}
         ctx.set(_name(head["version"]), entry, serde=_BYTES)
+        if head["tail"] > _TAIL_BYTES or head["version"] - head["archived"] > _TAIL_ENTRIES:
+            await _move_old(ctx, head)
         ctx.set("head", frame(head), serde=_BYTES)
         reply = frame({"status": "accepted", "head": head})
         _remember(ctx.key(), _Decided(asked["base"], asked["chain"], entry), head)
@@ -206,30 +217,46 @@ async def _next_append(namespace: str, wait_s: float, *, here: bool) -> None:
         _waiting.get(namespace, set()).discard(waiting)
 
 
+async def _move_old(ctx: restate.ObjectContext, head: Header) -> None:
+    """Send all entries but the newest few to the archive."""
+    until, size = head["version"], 0
+    while head["version"] - until < _TAIL_LEFT:
+        size += len(await ctx.get(_name(until), serde=_BYTES) or b"")
+        if size > _TAIL_BYTES // 2:
+            break
+        until -= 1
+    first = head["archived"] + 1
+    ctx.object_send(store, ctx.key(), frame({"first": first}, *await _take_from_tail(ctx, head, until)))
+
+
+async def _take_from_tail(ctx: restate.ObjectContext, head: Header, until: int) -> list[bytes]:
+    """Clear the oldest entries that are here up to one; gives them."""
+    taken = []
+    for number in range(head["archived"] + 1, until + 1):
+        entry = await ctx.get(_name(number), serde=_BYTES) or b""
+        ctx.clear(_name(number))
+        taken.append(entry)
+        chain = unframe(entry)[0]["chain"]
+        head |= {"archived": number, "archived_chain": chain, "tail": head["tail"] - len(entry)}
+    return taken
+
+
 async def _entries(
     ctx: restate.ObjectContext | restate.ObjectSharedContext, head: Header, base: int, chain: str
 ) -> bytes:
-    """The entries after one, at most so many as fit; or why there are none to give."""
+    """The entries after one; or why there are none to give."""
     if base > head["version"]:
         return frame({"status": "ahead", "head": head})
     if base < head["first"] - 1:
         return frame({"status": "compacted", "head": head})
-    numbers = range(max(base, 1), min(head["version"], base + _ENTRIES_AT_ONCE) + 1)
-    wanted = [ctx.get(_name(number), serde=_BYTES) for number in numbers]
-    found = [await one or b"" for one in wanted]
-    if base > 0:
-        # The last entry that the asker has, unless it was compacted away with the entries before it.
-        own = found.pop(0)
-        if own and unframe(own)[0]["chain"] != chain:
-            return frame({"status": "diverged", "head": head})
-    total = 0
-    fitting: list[bytes] = []
-    for entry in found:
-        total += len(entry)
-        if fitting and total > _REPLY_BYTES:
-            break
-        fitting.append(entry)
-    return frame({"status": "behind", "head": head}, *fitting)
+    if base < head["archived"]:
+        return frame({"status": "archived", "head": head})
+    own = await ctx.get(_name(base), serde=_BYTES)
+    if chain != (head["archived_chain"] if own is None else unframe(own)[0]["chain"]):
+        return frame({"status": "diverged", "head": head})
+    numbers = range(base + 1, head["version"] + 1)
+    found = [await ctx.get(_name(number), serde=_BYTES) or b"" for number in numbers]
+    return frame({"status": "behind", "head": head}, *found)
 
 
 def _name(version: int) -> str:
@@ -238,20 +265,72 @@ def _name(version: int) -> str:
 
 @ledger.handler(**_raw)
 async def compact(ctx: restate.ObjectContext, data: bytes) -> bytes:
-    """A snapshot holds everything up to an entry: forget the entries that it holds, a bounded number at a time."""
+    """A snapshot holds everything up to an entry: forget entries that it holds. Gives which snapshot is stale now."""
     asked, _ = unframe(data)
     head = _head(await ctx.get("head", serde=_BYTES))
     if head["snapshot"] < asked["snapshot"] <= head["version"]:
-        head |= {name: asked[name] for name in _NO_SNAPSHOT} | {"bytes": 0}
-    if head["name"] == asked["name"]:
-        end = min(asked["until"] + 1, asked["snapshot"] + 1, head["first"] + _CLEARED_AT_ONCE)
-        for number in range(head["first"], end):
-            ctx.clear(_name(number))
-        head["first"] = max(head["first"], end)
+        head |= {"bytes": 0, "replaces": head["name"], **{name: asked[name] for name in _NO_SNAPSHOT}}
+    if head["name"] != asked["name"]:
+        return frame({"stale": asked["name"]})
+    end = min(asked["until"], asked["snapshot"]) + 1
+    await _take_from_tail(ctx, head, end - 1)
+    head["first"] = max(head["first"], end)
+    ctx.object_send(forget, ctx.key(), frame({"until": head["first"] - 1}))
     ctx.set("head", frame(head), serde=_BYTES)
     if head["chain"] == _heads.get(ctx.key(), head)["chain"]:
         _heads[ctx.key()] = head
-    return frame({"status": "current", "head": head})
+    return frame({"stale": head["replaces"]})
+
+
+@archive.handler(**_raw)
+async def store(ctx: restate.ObjectContext, data: bytes) -> bytes:
+    """Take entries that the ledger gives away."""
+    asked, entries = unframe(data)
+    first = await _first(ctx)
+    for number, entry in enumerate(entries, asked["first"]):
+        if number >= first:
+            ctx.set(_name(number), entry, serde=_BYTES)
+    return b""
+
+
+@archive.handler(kind="shared", invocation_retry_policy=_A_FEW_TIMES, **_raw)
+async def read_old(ctx: restate.ObjectSharedContext, data: bytes) -> bytes:
+    """The entries after one, at most so many as fit; none if they are still on their way here, or forgotten."""
+    asked, _ = unframe(data)
+    base = asked["base"]
+    wanted = [ctx.get(_name(number), serde=_BYTES) for number in range(max(base, 1), base + 1 + _ENTRIES_AT_ONCE)]
+    found = [await one for one in wanted]
+    own = found.pop(0) if base else None  # the last that the asker has; it may be forgotten already
+    if own is not None and unframe(own)[0]["chain"] != asked["chain"]:
+        return frame({"status": "diverged"})
+    total = 0
+    fitting: list[bytes] = []
+    for entry in found:
+        total += len(entry or b"")
+        if entry is None or (fitting and total > _REPLY_BYTES):
+            break
+        fitting.append(entry)
+    return frame({"status": "behind"}, *fitting)
+
+
+@archive.handler(**_raw)
+async def forget(ctx: restate.ObjectContext, data: bytes) -> bytes:
+    """Forget old entries, a bounded number at a time."""
+    asked, _ = unframe(data)
+    first = await _first(ctx)
+    end = min(asked["until"] + 1, first + _CLEARED_AT_ONCE)
+    for number in range(first, end):
+        ctx.clear(_name(number))
+    if end > first:
+        ctx.set("first", frame({"first": end}), serde=_BYTES)
+    if first < end <= asked["until"]:
+        ctx.object_send(forget, ctx.key(), data)
+    return b""
+
+
+async def _first(ctx: restate.ObjectContext) -> int:
+    stored = await ctx.get("first", serde=_BYTES)
+    return 1 if stored is None else int(unframe(stored)[0]["first"])
 
 
 @workers.handler(**_raw)

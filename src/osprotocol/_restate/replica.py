@@ -48,7 +48,7 @@ class Replica:
 
     def __init__(self, path: Path, ingress: Ingress) -> None:
         self.path = path
-        self.head: Header = {"bytes": 0, "size": 0}
+        self.head: Header = {"bytes": 0, "size": 0, "snapshot": 0}
         self.reached = 0
         self._ingress = ingress
         self._ids = Ids()

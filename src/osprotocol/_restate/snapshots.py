@@ -12,14 +12,16 @@ from typing import Final
 
 import apsw
 
+from osprotocol._embedded.database import SCHEMA_VERSION, migrate
 from osprotocol._restate.frames import Header
 from osprotocol._restate.ingress import Ingress
+from osprotocol.errors import SchemaTooNewError
 
 LEAST_BYTES: Final = 8 * 1_048_576
 """A snapshot is made once the entries since the last one are as large as it, and at least so large: all snapshots
 together cost no more than the entries themselves, and a new member never fetches more than twice what there is."""
 KEPT: Final = 1_000
-"""Entries that stay although a snapshot holds them: a member that is a little behind needs no snapshot."""
+"""At most so many entries stay although a snapshot holds them: a member that is a little behind needs no snapshot."""
 _PART_BYTES: Final = 1_048_576
 _PAGES_AT_ONCE: Final = 4_096
 
@@ -51,11 +53,9 @@ def make(ingress: Ingress, path: Path, head: Header, maker: str) -> int:
                     ingress.put_part(name, number, pending[:_PART_BYTES])
                     pending, number = pending[_PART_BYTES:], number + 1
         ingress.put_part(name, number, pending + packer.flush())
-    told = {"snapshot": version, "name": name, "count": number + 1, "size": size, "until": version - KEPT}
-    reached = ingress.compact(told)
-    while reached["name"] == name and reached["first"] <= version - KEPT:
-        reached = ingress.compact(told)
-    stale = head.get("name") if reached["name"] == name else name
+    until = max(version - KEPT, head["snapshot"])
+    told = {"snapshot": version, "name": name, "count": number + 1, "size": size, "until": until}
+    stale = ingress.compact(told)
     if stale:
         ingress.drop_snapshot(stale)
     return version
@@ -65,6 +65,9 @@ def restore(ingress: Ingress, head: Header, connection: apsw.Connection, path: P
     """Replace the content of a copy by the newest snapshot, at once for everybody who has the file open.
 
     False if that snapshot was replaced by a newer one while it was fetched: ask for the head again.
+
+    Raises:
+        SchemaTooNewError: a newer osprotocol made it.
     """
     with _beside(path) as file:
         unpacker = zlib.decompressobj()
@@ -77,20 +80,23 @@ def restore(ingress: Ingress, head: Header, connection: apsw.Connection, path: P
             whole.write(unpacker.flush())
         source = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
+            schema = int(source.execute("PRAGMA user_version").get)
+            if schema > SCHEMA_VERSION:
+                raise SchemaTooNewError(str(path), schema, SCHEMA_VERSION)
             with connection.backup("main", source, "main") as copying:
                 while not copying.done:
                     copying.step(_PAGES_AT_ONCE)
         finally:
             source.close()
+    migrate(connection, path)  # an older osprotocol may have made it
     return True
 
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """The name of a temporary file in the folder of another, which is gone afterwards."""
+    """The name of an empty temporary file in the folder of another, which is gone afterwards."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}-snapshot-")
-    os.close(descriptor)
-    os.unlink(name)  # VACUUM INTO wants to make it
+    os.close(descriptor)  # it stays, empty and for our eyes only: what SQLite makes anew the umask decides on
     try:
         yield Path(name)
     finally:

@@ -23,8 +23,8 @@ from osprotocol.errors import UserNotFoundError
 from osprotocol.protocol._wire import Wire
 
 if TYPE_CHECKING:
-    from osprotocol.client import Client
     from osprotocol._embedded.books import Books, User
+    from osprotocol.client import Client
 
 _LINE_CHARACTERS = 1_024
 _LINK = timedelta(days=1)

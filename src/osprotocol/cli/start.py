@@ -74,8 +74,8 @@ async def run(
 ) -> int:
     """Start a run and follow it to its result.
 
-    On a file this process works on it; of a server and on Restate their workers do. A run that was killed goes on: start
-    it again with the same --key, or start a worker.
+    On a file this process works on it; of a server and on Restate their workers do. A run that was killed goes on:
+    start it again with the same --key, or start a worker.
     """
     workflow, schema = await _find(session, target)
     if on_timeout not in ("fail", "cancel", "continue"):

@@ -83,7 +83,7 @@ class StoreError(EngineError):
 
 
 class LedgerUnreachableError(StoreError):
-    """The ledger does not answer: Restate, or the workers that serve it. Whether it took the last change is not known."""
+    """Restate, or who serves the ledger to it, does not answer. Whether the last change was accepted is not known."""
 
     code = "ledger-unreachable"
     retryable = True
