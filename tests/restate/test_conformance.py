@@ -29,7 +29,7 @@ def served_node(restate_node: RestateNode) -> Iterator[RestateNode]:
 def far_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients hear of each other through Restate only, and believe soon that one is dead."""
     monkeypatch.setattr(following, "listen", lambda namespace, told: lambda: None)
-    monkeypatch.setattr(ingress, "PROCESS", "elsewhere")
+    monkeypatch.setattr(ingress, "here", lambda: "elsewhere")
     monkeypatch.setattr(following, "_BEAT_S", 0.1)
     monkeypatch.setattr(following, "DEAD_S", 0.5)
 

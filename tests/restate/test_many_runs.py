@@ -66,7 +66,7 @@ class Place(NamedTuple):
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Members hear of each other through Restate only."""
     monkeypatch.setattr(following, "listen", lambda namespace, told: lambda: None)
-    monkeypatch.setattr(ingress, "PROCESS", "elsewhere")
+    monkeypatch.setattr(ingress, "here", lambda: "elsewhere")
 
 
 @pytest.fixture

@@ -87,5 +87,7 @@ async def test_members_that_share_a_copy_wait_for_one_another(
             await asyncio.to_thread(node.restart)
 
         runs = [client.create_run(short, number).start() for number, client in enumerate((one, other))]
-        *executions, _ = await asyncio.gather(*runs, later())
+        back = asyncio.create_task(later())
+        executions = await asyncio.gather(*runs)
+        await back
         assert [await execution.result for execution in executions] == [0, 1]

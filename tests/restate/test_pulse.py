@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import pytest
@@ -23,10 +23,14 @@ class Counters:
     def __init__(self) -> None:
         self.now = 1_000.0
         self.gone: list[str] = []
+        self.counted: dict[str, int] = {}
         self._asked: queue.Queue[None] = queue.Queue()
         self._answers: queue.Queue[dict[str, int] | None] = queue.Queue()
-        self.pulse = Pulse(cast(Ingress, self), lambda: "me", lambda: None, lambda counts: None)
+        self.pulse = Pulse(cast(Ingress, self), lambda: "me", lambda: None, self.count)
         self._asked.get(timeout=10)
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self.counted = dict(counts)
 
     def beat(self, worker: str | None, gone: list[str], answer_s: float) -> dict[str, int]:
         self.gone = gone
@@ -121,3 +125,11 @@ def test_we_never_count_ourselves_as_dead(counters: Counters) -> None:
     """Whatever the counts say."""
     watch(counters, 2 * DEAD_S)
     assert counters.pulse.is_alive("me")
+
+
+def test_one_that_is_silent_is_forgotten_although_nobody_asks_about_it(counters: Counters) -> None:
+    """Its lock told its death, or it was evicted; else it would stay the one that keeps house."""
+    for count in range(1, 20):
+        counters.answer({"me": count, "killed": 3})
+    assert counters.gone == ["killed"]
+    assert counters.counted == {"me": 19}

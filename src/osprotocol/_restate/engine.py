@@ -43,10 +43,12 @@ def _looking_again(
     """The same method; what is not found in the copy is looked for again once the copy has caught up."""
 
     async def asking(self: RestateEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        seen = self._replica.reached
         try:
             return await method(self, *args, **kwargs)
         except (RunNotFoundError, RequestNotFoundError, WorkerNotFoundError):
-            if not await self.catch_up():
+            await self.catch_up()
+            if self._replica.reached == seen:
                 raise
         return await method(self, *args, **kwargs)
 
@@ -113,17 +115,12 @@ class RestateEngine(EmbeddedEngine):
             self._swept_s = monotonic_s()
             self._keeping.release()
 
-    async def catch_up(self) -> bool:
-        """Bring the copy up to what the ledger holds now; whether there was something new."""
-
-        def look() -> bool:
-            with self.store.lock:
-                return self._replica.catch_up()
-
-        is_new = await asyncio.to_thread(look)
-        if is_new:
-            self._poll.look()
-        return is_new
+    async def catch_up(self) -> None:
+        """Bring the copy up to what the ledger holds now."""
+        assert self._follower is not None
+        while await asyncio.to_thread(self._follower.look):
+            pass
+        self._poll.look()
 
     get = _looking_again(EmbeddedEngine.get)
     execute = _looking_again(EmbeddedEngine.execute)
@@ -205,11 +202,11 @@ async def open_engine(
         settings = {"concurrency": concurrency, "clock": clock, "ids": ids, "linger_ms": linger_ms}
         engine = RestateEngine(ingress, replica, host, **settings)
     except BaseException:
+        ingress.close()  # first: when this was cancelled a thread may still be asking, and has the copy
         if replica is not None:
             replica.close()
         if host is not None:
             host.leave()
-        ingress.close()
         raise
     try:
         await engine.begin(worker=worker, log_level=log_level)

@@ -55,15 +55,16 @@ class Follower:
     def _look(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._look_once(_LOOK_S):
+                if self.look(_LOOK_S):
                     self._told()
                 self.problem = None
-            except OSProtocolError as error:
+            except Exception as error:  # noqa: BLE001 - nobody else would look
                 if not self._stopped.is_set():
                     self._tell(error)
                 self._stopped.wait(_TROUBLE_S)
 
-    def _look_once(self, wait_s: float = 0.0) -> bool:
+    def look(self, wait_s: float = 0.0) -> bool:
+        """Write what others have appended by now into the copy; whether there was something new."""
         base, chain = self._replica.place()
         reply, entries = self._ingress.read(base, chain, wait_s)
         with self._lock:
@@ -72,7 +73,7 @@ class Follower:
             self._replica.take(reply, base, entries)
         return bool(entries) or reply["status"] != "current"
 
-    def _tell(self, error: OSProtocolError) -> None:
+    def _tell(self, error: Exception) -> None:
         if self.problem is None:
             _log.warning("%s; what is shown here is as of entry %d", error, self._replica.reached)
         self.problem = str(error)
@@ -83,17 +84,18 @@ class Follower:
             try:
                 if self._write(*heard):
                     self._told()
-            except OSProtocolError:
-                continue  # looking brings it
+            except Exception:  # noqa: BLE001 - looking brings it
+                continue
 
     def _write(self, version: int, entry: bytes) -> bool:
         # With the lock: a commit of ours that was accepted before this entry has got into the copy.
         with self._lock:
             if self._stopped.is_set() or version <= self._replica.reached:
                 return False
-            if version == self._replica.reached + 1:
+            # The first entry does not tell whose it is: another ledger of that name may be served here.
+            if version == self._replica.reached + 1 and version > 1:
                 return self._replica.apply(version - 1, [entry])
-        return self._look_once()
+        return self.look()
 
     def stop(self) -> None:
         """Follow no more; a look under way ends by itself."""
@@ -167,7 +169,10 @@ class Pulse:
             for worker, count in beats.items():
                 if self._heard.get(worker, (None,))[0] != count:
                     self._heard[worker] = (count, monotonic_s())
-            self._counted(beats)
+            # Nobody asks about one whose lock told its death, or who was evicted: its count would stay for ever.
+            silent = {worker for worker in beats if monotonic_s() - self._heard[worker][1] >= DEAD_S}
+            self._gone |= silent
+            self._counted({worker: count for worker, count in beats.items() if worker not in silent})
 
     def _is_blind(self) -> bool:
         """No sign of ours was answered lately, or this process stood still."""

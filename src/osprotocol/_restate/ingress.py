@@ -14,17 +14,24 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from osprotocol._clock import monotonic_s
+from osprotocol._restate import ledger
 from osprotocol._restate.frames import Header, frame, unframe
-from osprotocol._restate.ledger import ARCHIVE, LEDGER, PROCESS, PROTOCOL, SNAPSHOT, WORKERS, expect
+from osprotocol._restate.ledger import ARCHIVE, LEDGER, PROTOCOL, SNAPSHOT, WORKERS, expect
 from osprotocol.errors import LedgerUnreachableError
 
 _CONNECT_S: Final = 3.0
-_ASKED_AGAIN_S: Final = 0.2
+ASKED_AGAIN_S: Final = 0.2
 _ON_ITS_WAY_S: Final = 0.02
 ANSWER_S: Final = 5.0
 """How long one node may take for one answer before another is asked."""
 PATIENCE_S: Final = 30.0
 """How long a call is repeated before it is given up: longer than a cluster needs to replace a dead node."""
+
+
+def here() -> str:
+    """This process, as it is told to the ledger."""
+    return ledger.PROCESS
+
 
 _Sent = tuple[int, http.client.HTTPConnection]
 """To which node a request was sent, and where its answer comes."""
@@ -85,12 +92,14 @@ class Ingress:
             cancel()
         return self.read(base, chain) if reply["status"] == "archived" else (reply, entries)
 
-    def read(self, base: int, chain: str, wait_s: float = 0.0) -> tuple[Header, list[bytes]]:
+    def read(
+        self, base: int, chain: str, wait_s: float = 0.0, patience_s: float | None = None
+    ) -> tuple[Header, list[bytes]]:
         """What was appended after an entry; waits so long for something new."""
-        asked = {"base": base, "chain": chain, "wait_ms": int(wait_s * 1_000), "process": PROCESS}
+        asked = {"base": base, "chain": chain, "wait_ms": int(wait_s * 1_000), "process": here()}
         until = monotonic_s() + PATIENCE_S
         while True:
-            reply, entries = unframe(self._call(LEDGER, self._key, "read", frame(asked), ANSWER_S + wait_s))
+            reply, entries = unframe(self._call(LEDGER, self._key, "read", frame(asked), ANSWER_S + wait_s, patience_s))
             if reply["status"] == "ahead":  # told before it was stored, or never there
                 reply, entries = unframe(self._call(LEDGER, self._key, "read_in_turn", frame(asked)))
             if reply["status"] != "archived":
@@ -153,7 +162,7 @@ class Ingress:
                 if self._preferred == place:
                     self._preferred = (place + 1) % len(self.addresses)
             sent = None
-            self._closed.wait(_ASKED_AGAIN_S)
+            self._closed.wait(ASKED_AGAIN_S)
 
     def _send_at_once(self, service: str, key: str, handler: str, body: bytes) -> _Sent | None:
         try:

@@ -27,6 +27,7 @@ class Host:
     def __init__(self, address: Address) -> None:
         self._admin = Admin(address.admin)
         self._taking_over = threading.Lock()
+        self._trouble = ""
         self._endpoint = endpoint.join(address, SERVICES)
         try:
             self._admin.register(self._endpoint.uri)
@@ -44,8 +45,11 @@ class Host:
             freed = self._admin.take_over(self._endpoint.uri)
             if freed:
                 _log.warning("the ledger is served here now; %d calls that hung on another endpoint go on", freed)
+            self._trouble = ""
         except OSProtocolError as error:
-            _log.warning("%s", error)
+            if self._trouble != str(error):  # once, and not with every sign of life
+                _log.warning("%s", error)
+            self._trouble = str(error)
         finally:
             self._taking_over.release()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,11 +34,12 @@ PROTOCOL: Final = 1
 GENESIS: Final = "0" * 64
 _NO_SNAPSHOT: Final = {"snapshot": 0, "name": "", "count": 0, "size": 0}
 _NO_ARCHIVE: Final = {"archived": 0, "archived_chain": GENESIS, "tail": 0}
-PROCESS: Final = Ids().secret()
+PROCESS = Ids().secret()
 """This process, as it is told in requests: it hears of what is decided here without asking."""
 
 _REPLY_BYTES: Final = 4 * 1_048_576
 _ENTRIES_AT_ONCE: Final = 500
+_ENTRIES_AT_FIRST: Final = 10
 _CLEARED_AT_ONCE: Final = 1_000
 _REMEMBERED: Final = 64
 # Restate sends a ledger's state along with each call, which saves asking for it: it has to stay small.
@@ -110,10 +112,26 @@ def _remember(namespace: str, decided: _Decided, head: Header) -> None:
 
 def _decided_after(namespace: str, base: int, chain: str) -> bytes | None:
     """The reply with the entries after one, if they are remembered here."""
+    if base == 0:
+        return None  # an empty ledger of that name, elsewhere or after a reset, has the same place
     following = [one for one in _decided.get(namespace, ()) if one.base >= base]
     if not following or (following[0].base, following[0].chain) != (base, chain):
         return None
     return frame({"status": "behind", "head": _heads[namespace]}, *(one.entry for one in following))
+
+
+def _forget_after_fork() -> None:
+    """A child is a process of its own, and serves nothing."""
+    global PROCESS
+    PROCESS = Ids().secret()
+    _told.clear()
+    _replies.clear()
+    _waiting.clear()
+    _heads.clear()
+    _decided.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def listen(namespace: str, told: Told) -> Callable[[], None]:
@@ -298,18 +316,22 @@ async def read_old(ctx: restate.ObjectSharedContext, data: bytes) -> bytes:
     """The entries after one, at most so many as fit; none if they are still on their way here, or forgotten."""
     asked, _ = unframe(data)
     base = asked["base"]
-    wanted = [ctx.get(_name(number), serde=_BYTES) for number in range(max(base, 1), base + 1 + _ENTRIES_AT_ONCE)]
-    found = [await one for one in wanted]
-    own = found.pop(0) if base else None  # the last that the asker has; it may be forgotten already
+    # The last that the asker has; it may be forgotten already.
+    own = await ctx.get(_name(base), serde=_BYTES) if base else None
     if own is not None and unframe(own)[0]["chain"] != asked["chain"]:
         return frame({"status": "diverged"})
-    total = 0
     fitting: list[bytes] = []
-    for entry in found:
-        total += len(entry or b"")
-        if entry is None or (fitting and total > _REPLY_BYTES):
-            break
-        fitting.append(entry)
+    size, following, count = 0, base + 1, _ENTRIES_AT_FIRST
+    while count:
+        wanted = [ctx.get(_name(number), serde=_BYTES) for number in range(following, following + count)]
+        for entry in [await one for one in wanted]:
+            if entry is None or (fitting and size + len(entry) > _REPLY_BYTES):
+                return frame({"status": "behind"}, *fitting)
+            fitting.append(entry)
+            size += len(entry)
+        following += count
+        # As many as are likely to fit: each time something is asked for, all that came before is sent again.
+        count = min(_ENTRIES_AT_ONCE - len(fitting), (_REPLY_BYTES - size) * len(fitting) // size)
     return frame({"status": "behind"}, *fitting)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import apsw
 
+from osprotocol._clock import monotonic_s
 from osprotocol._embedded.database import (
     SCHEMA_VERSION,
     migrate,
@@ -16,12 +17,13 @@ from osprotocol._embedded.database import (
     prepare_folder,
     translated,
 )
+from osprotocol._embedded.upstream import PATIENT_MS, ChangeTooLargeError
 from osprotocol._ids import Ids
 from osprotocol._restate.frames import Header, unframe
-from osprotocol._restate.ingress import Ingress
+from osprotocol._restate.ingress import ASKED_AGAIN_S, Ingress
 from osprotocol._restate.ledger import GENESIS, chained
 from osprotocol._restate.snapshots import restore
-from osprotocol.errors import EngineError, SchemaTooNewError, StoreError
+from osprotocol.errors import EngineError, LedgerUnreachableError, SchemaTooNewError, StoreError
 
 LARGEST_CHANGE: Final = 16 * 1_048_576
 """Of one compressed change, in bytes; Restate's own limit for a message is 32 MiB by default."""
@@ -56,8 +58,10 @@ class Replica:
         self._received: tuple[int, list[bytes]] = (0, [])
         self._token = ""
         self._has_taken = False
+        self._is_unheard = False
         prepare_folder(path)
         self._connection = open_connection(path, "normal")
+        self._connection.set_busy_timeout(PATIENT_MS)
         # The rows of a change come in no order; that the audit log only grows was checked where it was written.
         self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         migrate(self._connection, path)
@@ -82,11 +86,16 @@ class Replica:
         """See `Upstream.publish`."""
         packed = zlib.compress(change, 1)
         if len(packed) > LARGEST_CHANGE:
-            raise StoreError(str(self.path), f"a commit of {len(packed)} bytes is too large for the ledger")
+            raise ChangeTooLargeError(str(self.path), f"a commit of {len(packed)} bytes is too large for the ledger")
         version, chain = self._place(connection)
         token = self._token = self._ids.secret()
+        self._is_unheard, asked_s = True, monotonic_s()
         reply, entries = self._ingress.append(version, chain, token, SCHEMA_VERSION, packed)
+        self._is_unheard = False
         self._check(reply)
+        if reply["status"] == "compacted" and monotonic_s() - asked_s >= ASKED_AGAIN_S:
+            # Asked more than once, perhaps, and the first answer lost: reading back decides.
+            raise LedgerUnreachableError(str(self.path), "what was appended meanwhile is in a snapshot already")
         if reply["status"] == "behind" and entries and unframe(entries[0])[0]["token"] == token:
             pass  # asked twice, because the first answer was lost
         elif reply["status"] != "accepted":
@@ -106,13 +115,15 @@ class Replica:
         """See `Upstream.catch_up`."""
         with self._lock:
             self._has_taken = False
+            # Right after an append that nobody answered: it has waited long enough.
+            patience_s, self._is_unheard = (0.0 if self._is_unheard else None), False
             before = self.place()
             (base, received), self._received = self._received, (0, [])
             if received and self.apply(base, received):
                 return True  # what is newer than this the next append tells
             while True:
                 version, chain = self.place()
-                reply, entries = self._ingress.read(version, chain)
+                reply, entries = self._ingress.read(version, chain, patience_s=patience_s)
                 if not self.take(reply, version, entries):
                     return self.place() != before
 
