@@ -60,7 +60,7 @@ class Member:
         self._connection.execute(f"CREATE TABLE IF NOT EXISTS {MARK} (source TEXT PRIMARY KEY, version INTEGER)")
         self._connection.execute(f"INSERT INTO {MARK} SELECT 'a list', 0 WHERE NOT EXISTS (SELECT 1 FROM {MARK})")
 
-    def publish(self, connection: apsw.Connection, change: bytes) -> bool:
+    def publish(self, connection: apsw.Connection, change: bytes, *, is_news: bool) -> bool:
         before, self.before_publish = self.before_publish, nothing
         before()
         failure, self.before_accepting = self.before_accepting, None
@@ -440,11 +440,11 @@ async def test_an_operation_done_again_has_no_effect_twice(world: World, monkeyp
 
     publish, is_again = member.publish, False
 
-    def losing(connection: apsw.Connection, change: bytes) -> bool:
+    def losing(connection: apsw.Connection, change: bytes, *, is_news: bool) -> bool:
         nonlocal is_again
         if not is_again:
             lose()
-        is_again = not publish(connection, change)
+        is_again = not publish(connection, change, is_news=is_news)
         return not is_again
 
     async def note(value: int) -> int:

@@ -220,7 +220,7 @@ class Store:
             self.after(transaction)
             if transaction.has_rows():
                 transaction.write()
-            if recorder is not None and not self._is_accepted(connection, recorder, operations):
+            if recorder is not None and not self._is_accepted(connection, recorder, transaction, operations):
                 self._start_over(connection, last_seen)
                 return False
             connection.execute("COMMIT")
@@ -240,13 +240,20 @@ class Store:
         self._remember(transaction)
         return True
 
-    def _is_accepted(self, connection: apsw.Connection, recorder: apsw.Session, operations: list[Operation]) -> bool:
+    def _is_accepted(
+        self,
+        connection: apsw.Connection,
+        recorder: apsw.Session,
+        transaction: Transaction,
+        operations: list[Operation],
+    ) -> bool:
         assert self.upstream is not None
         # Not a changeset, which has all that deleted and changed rows held before.
         change = bytes(recorder.patchset())
         recorder.close()
         if change:
-            return self.upstream.publish(connection, change)
+            is_news = any(state.owner is None or state.owner != self.owner for state in transaction.states())
+            return self.upstream.publish(connection, change, is_news=is_news)
         if not any(operation.error is not None or operation.human for operation in operations):
             return True
         # A refusal has to be true of what is accepted now, not of what has got here.

@@ -27,11 +27,13 @@ class Upstream(Protocol):
     connection of the upstream's own, so that the store sees it as it sees another process's commits.
     """
 
-    def publish(self, connection: apsw.Connection, change: bytes) -> bool:
+    def publish(self, connection: apsw.Connection, change: bytes, *, is_news: bool) -> bool:
         """Have a change accepted, inside the transaction that made it; False if something else was accepted before.
 
         Args:
             connection: has the open transaction, in which the copy's new place is noted.
+            is_news: whether others may have to act on it; what a worker notes of a run that it executes they may learn
+                a little later.
             change: an SQLite patchset.
 
         Raises:

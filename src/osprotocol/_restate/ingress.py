@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from osprotocol._clock import monotonic_s
+from osprotocol._ids import Ids
 from osprotocol._restate import ledger
 from osprotocol._restate.frames import Header, frame, unframe
 from osprotocol._restate.ledger import ARCHIVE, LEDGER, PROTOCOL, SNAPSHOT, WORKERS, expect
@@ -49,6 +50,7 @@ class Ingress:
         self.addresses = addresses
         self.namespace = namespace
         self.patience_s = PATIENCE_S
+        self._member = Ids().secret()
         self._key = quote(namespace, safe="")
         self._preferred = 0
         self._idle: list[tuple[int, http.client.HTTPConnection]] = []
@@ -58,13 +60,16 @@ class Ingress:
 
     # -------------------------------------------------------------------- calls
 
-    def append(self, base: int, chain: str, token: str, schema: int, change: bytes) -> tuple[Header, list[bytes]]:
-        """Append a change that stands on an entry; the reply, as soon as it is certain.
+    def append(
+        self, base: int, chain: str, token: str, schema: int, change: bytes, *, is_news: bool = True
+    ) -> tuple[Header, list[bytes]]:
+        """Append a change that stands on an entry; the reply, as soon as it is certain. Others hear of news at once.
 
         Raises:
             LedgerUnreachableError: nobody answered; the change may still be appended.
         """
-        asked = {"protocol": PROTOCOL, "base": base, "chain": chain, "token": token, "schema": schema}
+        place = {"base": base, "chain": chain, "token": token, "schema": schema}
+        asked = {"protocol": PROTOCOL, **place, "member": self._member, "is_news": is_news}
         decided: Future[bytes] = Future()
         body = frame(asked, change)
 
@@ -96,7 +101,8 @@ class Ingress:
         self, base: int, chain: str, wait_s: float = 0.0, patience_s: float | None = None
     ) -> tuple[Header, list[bytes]]:
         """What was appended after an entry; waits so long for something new."""
-        asked = {"base": base, "chain": chain, "wait_ms": int(wait_s * 1_000), "process": here()}
+        asked = {"base": base, "chain": chain, "wait_ms": int(wait_s * 1_000)}
+        asked |= {"process": here(), "member": self._member}
         until = monotonic_s() + PATIENCE_S
         while True:
             reply, entries = unframe(self._call(LEDGER, self._key, "read", frame(asked), ANSWER_S + wait_s, patience_s))

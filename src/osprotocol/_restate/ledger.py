@@ -37,6 +37,8 @@ _NO_ARCHIVE: Final = {"archived": 0, "archived_chain": GENESIS, "tail": 0}
 PROCESS = Ids().secret()
 """This process, as it is told in requests: it hears of what is decided here without asking."""
 
+_NO_NEWS_S: Final = 0.02
+"""How much later others hear of what they need not act on: of every step it would cost more than it is worth."""
 _REPLY_BYTES: Final = 4 * 1_048_576
 _ENTRIES_AT_ONCE: Final = 500
 _ENTRIES_AT_FIRST: Final = 10
@@ -82,7 +84,7 @@ _Reading = restate.ObjectContext | restate.ObjectSharedContext
 Told = Callable[[int, bytes], None]
 _told: dict[str, list[Told]] = {}
 _replies: dict[str, Callable[[bytes], None]] = {}
-_waiting: dict[str, set[asyncio.Event]] = {}
+_waiting: dict[str, dict[asyncio.Event, str]] = {}
 
 
 class _Decided(NamedTuple):
@@ -183,8 +185,7 @@ async def append(ctx: restate.ObjectContext, data: bytes) -> bytes:
         # Who waits for the reply has the entry.
         for told in listening if answer is None or len(listening) > 1 else ():
             told(head["version"], entry)
-        for waiting in _waiting.get(ctx.key(), ()):
-            waiting.set()
+        _wake(ctx.key(), asked["member"], 0.0 if asked["is_news"] else _NO_NEWS_S)
     if answer is not None:
         answer(reply)
     return reply
@@ -205,7 +206,7 @@ async def read(ctx: restate.ObjectSharedContext, data: bytes) -> bytes:
         return await _entries(ctx, head, base, chain)
     reply = None if here else _decided_after(ctx.key(), base, chain)
     if reply is None and asked["wait_ms"]:
-        await _next_append(ctx.key(), asked["wait_ms"] / 1_000, here=here)
+        await _next_append(ctx.key(), asked["wait_ms"] / 1_000, None if here else asked["member"])
         reply = _decided_after(ctx.key(), base, chain)
     return reply or frame({"status": "current", "head": head})
 
@@ -223,16 +224,24 @@ async def read_in_turn(ctx: restate.ObjectContext, data: bytes) -> bytes:
     return await _entries(ctx, head, asked["base"], asked["chain"])
 
 
-async def _next_append(namespace: str, wait_s: float, *, here: bool) -> None:
+async def _next_append(namespace: str, wait_s: float, member: str | None) -> None:
     waiting = asyncio.Event()
-    if not here:
-        _waiting.setdefault(namespace, set()).add(waiting)
+    if member is not None:
+        _waiting.setdefault(namespace, {})[waiting] = member
     try:
         await asyncio.wait_for(waiting.wait(), wait_s)
     except TimeoutError:
         pass
     finally:
-        _waiting.get(namespace, set()).discard(waiting)
+        _waiting.get(namespace, {}).pop(waiting, None)
+
+
+def _wake(namespace: str, by: str, after_s: float) -> None:
+    """End the waiting of all members but the one that appended, which knows."""
+    loop = asyncio.get_running_loop()
+    for waiting, member in _waiting.get(namespace, {}).items():
+        if member != by:
+            loop.call_later(after_s, waiting.set)
 
 
 async def _move_old(ctx: restate.ObjectContext, head: Header) -> None:

@@ -82,7 +82,7 @@ class Replica:
 
     # --------------------------------------------------------------- publishing
 
-    def publish(self, connection: apsw.Connection, change: bytes) -> bool:
+    def publish(self, connection: apsw.Connection, change: bytes, *, is_news: bool) -> bool:
         """See `Upstream.publish`."""
         packed = zlib.compress(change, 1)
         if len(packed) > LARGEST_CHANGE:
@@ -90,7 +90,7 @@ class Replica:
         version, chain = self._place(connection)
         token = self._token = self._ids.secret()
         self._is_unheard, asked_s = True, monotonic_s()
-        reply, entries = self._ingress.append(version, chain, token, SCHEMA_VERSION, packed)
+        reply, entries = self._ingress.append(version, chain, token, SCHEMA_VERSION, packed, is_news=is_news)
         self._is_unheard = False
         self._check(reply)
         if reply["status"] == "compacted" and monotonic_s() - asked_s >= ASKED_AGAIN_S:
