@@ -209,7 +209,7 @@ class Life:
         self.clock.forget()
 
 
-def _store_of(life: Life, path: Path, clock: ManualClock, durability: str, vfs: str | None) -> Store:
+def _store_of(life: Life, path: Path, clock: ManualClock, durability: str, vfs: str | None, upstream: None) -> Store:
     store = MortalStore(path, clock, durability, vfs)
     store.life = life
     return store
