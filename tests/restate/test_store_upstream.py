@@ -491,3 +491,20 @@ async def test_connect_refuses_a_copy(world: World) -> None:
     with pytest.raises(EngineError, match="copy of a list"):
         async with connect(member.path):
             pass
+
+
+def test_a_copy_can_be_saved_as_a_database_of_its_own(world: World, tmp_path: Path) -> None:
+    """Also when what it was copied from is gone for good."""
+    store, _ = world.store("ours")
+    commit(store, starting("run"))
+    assert save_copy(store.path, tmp_path / "saved.db")
+    saved = Store(tmp_path / "saved.db", SystemClock())
+    assert runs_in(saved) == [(1, "run")]
+    saved.close()
+
+
+def test_a_plain_database_is_no_copy_to_save(tmp_path: Path) -> None:
+    """It is copied while it is open, by its engine."""
+    Store(tmp_path / "runs.db", SystemClock()).close()
+    assert not save_copy(tmp_path / "runs.db", tmp_path / "saved.db")
+    assert not (tmp_path / "saved.db").exists()

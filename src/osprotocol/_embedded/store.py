@@ -177,6 +177,11 @@ class Store:
             raise error
         self._is_lost = False
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file was removed or replaced, as far as anybody here has noticed."""
+        return self._is_lost
+
     def close(self) -> None:
         """Close both connections; what was committed stays."""
         with self.lock:

@@ -11,6 +11,7 @@ from osprotocol._embedded.database import translated
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.replay import CANCEL, entries_until, read_journal
 from osprotocol._embedded.transaction import Change, Transaction, checksum
+from osprotocol._embedded.upstream import is_copy, make_independent
 from osprotocol._json import decode, encode
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.positions import forgotten
@@ -196,3 +197,21 @@ def tell_winner(transaction: Transaction, key: int, command: c.Vote | c.Respond)
         responses = decode(closed[-1].responses)
         by = responses[-1]["by"] if responses else None
         raise RequestClosedError(transaction.state(key).id, closed[-1].id, closed[-1].status, by)
+
+
+def save_copy(source: Path, target: Path) -> bool:
+    """Make a database of its own of this machine's copy of a ledger, also of one that is gone; False if it is none."""
+    if not source.exists():
+        return False
+    try:
+        connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            is_one = is_copy(connection)
+        finally:
+            connection.close()
+    except apsw.Error:
+        return False  # whoever opens it says what is wrong
+    if is_one:
+        backup(source, target)
+        make_independent(target)
+    return is_one

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import apsw
 
+from osprotocol._embedded.database import open_connection, translated
 from osprotocol.errors import StoreError
 
 MARK = "replica"
@@ -58,3 +60,18 @@ def recorder_of(connection: apsw.Connection) -> apsw.Session:
     recorder.table_filter(lambda table: table != MARK)
     recorder.attach(None)
     return recorder
+
+
+def is_copy(connection: apsw.Connection) -> bool:
+    """Whether a database is the copy of something."""
+    return bool(connection.table_exists("main", MARK) and connection.execute("SELECT count(*) FROM replica").get)
+
+
+def make_independent(path: Path) -> None:
+    """Make a database of a copy, which then belongs to nothing any more."""
+    with translated(path):
+        connection = open_connection(path, "full")
+        try:
+            connection.execute("DROP TABLE IF EXISTS replica")
+        finally:
+            connection.close()

@@ -17,20 +17,22 @@ from osprotocol import _limits
 from osprotocol._clock import Clock, monotonic_s
 from osprotocol._embedded.duties import Membership
 from osprotocol._embedded.engine import EmbeddedEngine
+from osprotocol._embedded.upstream import make_independent
 from osprotocol._ids import Ids
 from osprotocol._restate import snapshots
 from osprotocol._restate.address import Address
 from osprotocol._restate.checks import check
 from osprotocol._restate.following import Follower, Pulse
-from osprotocol._restate.ingress import Ingress
+from osprotocol._restate.ingress import PATIENCE_S, Ingress
 from osprotocol._restate.joining import Host
-from osprotocol._restate.replica import Replica, make_independent
+from osprotocol._restate.replica import Replica
 from osprotocol.errors import OSProtocolError, RequestNotFoundError, RunNotFoundError, WorkerNotFoundError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _SWEEP_S: Final = 60.0
+_HELLO_S: Final = 8.0
 _GOODBYE_S: Final = 5.0
 """How long leaving waits for a ledger that does not answer; others notice anyway."""
 
@@ -88,7 +90,9 @@ class RestateEngine(EmbeddedEngine):
         return Membership(self.store, self.writer, self.worker, self.clock, self.ids, self._pulse.is_alive)
 
     def _worker_id(self) -> str | None:
-        return None if self._membership is None else self._membership.worker_id
+        if self._membership is None or self.store.is_lost:
+            return None  # a worker whose copy was removed gives no sign of life: its runs go on elsewhere
+        return self._membership.worker_id
 
     def _unanswered(self) -> None:
         if self._host is not None:
@@ -198,7 +202,9 @@ async def open_engine(
     replica: Replica | None = None
     try:
         replica = await asyncio.to_thread(Replica, address.replica or address.default_replica(folder), ingress)
+        ingress.patience_s = _HELLO_S
         await asyncio.to_thread(replica.catch_up)
+        ingress.patience_s = PATIENCE_S
         settings = {"concurrency": concurrency, "clock": clock, "ids": ids, "linger_ms": linger_ms}
         engine = RestateEngine(ingress, replica, host, **settings)
     except BaseException:

@@ -57,6 +57,8 @@ class Follower:
             try:
                 if self.look(_LOOK_S):
                     self._told()
+                if self.problem is not None:
+                    _log.warning("the ledger answers again")
                 self.problem = None
             except Exception as error:  # noqa: BLE001 - nobody else would look
                 if not self._stopped.is_set():

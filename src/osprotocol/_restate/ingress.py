@@ -227,5 +227,7 @@ class Ingress:
 
 def _told(error: BaseException) -> str:
     if isinstance(error, socket.timeout | TimeoutError):
-        return "no answer in time; is a worker running (osp worker --url restate:... TARGET)?"
+        return "no answer in time; are a worker and enough nodes running?"
+    if "remote endpoint" in str(error):
+        return "no worker serves it; start one with: osp worker --url restate:... TARGET"
     return str(error) or type(error).__name__

@@ -17,7 +17,7 @@ from osprotocol._embedded.database import (
     prepare_folder,
     translated,
 )
-from osprotocol._embedded.upstream import PATIENT_MS, ChangeTooLargeError
+from osprotocol._embedded.upstream import PATIENT_MS, ChangeTooLargeError, is_copy
 from osprotocol._ids import Ids
 from osprotocol._restate.frames import Header, unframe
 from osprotocol._restate.ingress import ASKED_AGAIN_S, Ingress
@@ -65,9 +65,10 @@ class Replica:
         # The rows of a change come in no order; that the audit log only grows was checked where it was written.
         self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         migrate(self._connection, path)
-        with translated(path):
-            self._connection.execute(_MAKE)
-            self._connection.execute(_BEGIN, (f"restate:{ingress.addresses[0]}/{ingress.namespace}", GENESIS))
+        if not is_copy(self._connection):  # who only looks does not wait for who commits
+            with translated(path):
+                self._connection.execute(_MAKE)
+                self._connection.execute(_BEGIN, (f"restate:{ingress.addresses[0]}/{ingress.namespace}", GENESIS))
 
     def place(self) -> tuple[int, str]:
         """Number and hash of the newest entry that this copy has."""
@@ -143,8 +144,8 @@ class Replica:
         self.head = reply["head"]
         if reply["status"] in ("diverged", "ahead"):
             raise EngineError(
-                str(self.path), "does not belong to this ledger, which was reset or restored; remove the file, "
-                "it is made anew"
+                str(self.path), "does not belong to this ledger, which was reset or restored; save what it holds with "
+                f"'osp --db {self.path} backup FILE', then remove it: it is made anew"
             )  # fmt: skip
         if reply["status"] == "protocol":
             raise EngineError(str(self.path), "the ledger was written by a newer osprotocol; upgrade this one")
@@ -191,13 +192,3 @@ class Replica:
         """Close the file."""
         with self._lock:
             self._connection.close()
-
-
-def make_independent(path: Path) -> None:
-    """Make a database of a copy of it, which belongs to no ledger any more."""
-    with translated(path):
-        connection = open_connection(path, "full")
-        try:
-            connection.execute("DROP TABLE replica")
-        finally:
-            connection.close()

@@ -96,6 +96,8 @@ async def run(
             execution = await client.create_run(workflow, value, options).start()
             if not quiet and not session.json and works:
                 await _tell_company(client, execution)
+            if not quiet and not session.json and not works and execution.snapshot.stuck:
+                say(f"stored; {clean(execution.snapshot.stuck)}")
             display = Silence() if quiet or session.json else (Bar() if session.interactive else Lines())
             follower = Follower(session, client, execution, interrupts, display, target, given, wait)
             try:

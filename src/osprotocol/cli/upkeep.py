@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -41,11 +42,18 @@ async def delete(
 async def backup(
     session: Session, target: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")]
 ) -> None:
-    """Copy the whole database to a new file while work goes on."""
-    async with session.connect() as client:
-        if target.exists():
-            raise CommandError(f"{target} exists already; name a new file", "exists", ExitCode.CONFLICT)
-        await client.backup(target)
+    """Copy the whole database to a new file while work goes on.
+
+    Of a ledger, and with --db of this machine's copy of one, it becomes a database of its own.
+    """
+    from osprotocol._embedded.upkeep import save_copy
+
+    path = session.database()
+    if path is None or target.exists() or not await asyncio.to_thread(save_copy, path, target):
+        async with session.connect() as client:
+            if target.exists():
+                raise CommandError(f"{target} exists already; name a new file", "exists", ExitCode.CONFLICT)
+            await client.backup(target)
     size = target.stat().st_size
     write(to_json({"file": str(target), "bytes": size}) if session.json else f"{clean(target)} ({size} bytes)")
 
