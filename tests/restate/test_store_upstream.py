@@ -16,6 +16,7 @@ from osprotocol._embedded.engine import EmbeddedEngine
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.store import Operation, Store
 from osprotocol._embedded.transaction import Transaction
+from osprotocol._embedded.upkeep import save_copy
 from osprotocol._embedded.upstream import MARK, ChangeTooLargeError
 from osprotocol.client import Client
 from osprotocol.errors import EngineError, RunNotFoundError, StoreError
