@@ -3,9 +3,13 @@
 import asyncio
 import inspect
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell that starts us in the background has Ctrl-C ignored, which every process that we start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long one async test may take before it counts as hung. Time is set in tests, never slept.
 ASYNC_TEST_LIMIT_S = 60

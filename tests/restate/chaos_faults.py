@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from tests.restate.chaos_member import Member
 from tests.restate.ledger_file import LEDGER_VARIABLE, note
-from tests.restate.nodes import CHECKOUT, GUARD, INHERITED, Port, RestateNode
+from tests.restate.nodes import CHECKOUT, INHERITED, Port, RestateNode, guard_of
 
 _FLOWS = Path(__file__).with_name("chaos_flows.py")
 _KINDS = ("kill", "stop", "term")
@@ -74,13 +74,7 @@ class WorkerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, "guard", str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._guard = guard_of(self._process.pid)
         self.wanted = True
         note("worker", name=self.name, worker=self.pid)
 

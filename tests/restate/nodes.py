@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -66,9 +67,20 @@ CLUSTER_SETTINGS = {
 }
 # Variables of this process that a server gets. Not HTTP_PROXY, through which it would call endpoints.
 INHERITED = ("PATH", "HOME", "TMPDIR")
-GUARD = 'read -r _; kill -KILL "-$1"'
+_GUARD = 'read -r _; kill -KILL "-$1"'
 # Answered only when every partition has a leader.
 COUNTS_ALL_PARTITIONS = "SELECT count(*) FROM sys_invocation_status"
+
+
+def guard_of(group: int) -> subprocess.Popen[bytes]:
+    """A shell that kills a process group once this process has ended, in whatever way."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD, "guard", str(group)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 class ServerMissing(Exception):
@@ -121,7 +133,32 @@ class Port:
         self._claim.close()
 
 
-class RestateNode:
+class _Server(ABC):
+    """Something that runs inside a ``with`` block, ready at its beginning."""
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def wait_until_ready(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+            self.wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RestateNode(_Server):
     """One server on ports and data of its own, which it keeps over restarts.
 
     All methods block. Threads may share a node when they do not call it at the same time.
@@ -152,18 +189,6 @@ class RestateNode:
 
     def __repr__(self) -> str:
         return f"<{self.name} ingress={self.ingress} admin={self.admin}>"
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-            self.wait_until_ready()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def pid(self) -> int | None:
@@ -223,13 +248,7 @@ class RestateNode:
                 start_new_session=True,
             )
         self._is_stopped = False
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, "guard", str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._guard = guard_of(self._process.pid)
 
     def wait_until_ready(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until the node takes runs, and fail with the end of its log when it does not."""
@@ -305,7 +324,7 @@ class RestateNode:
         self._is_stopped = False
 
 
-class RestateCluster:
+class RestateCluster(_Server):
     """Nodes that keep everything twice: with three of them, one may be missing.
 
     All of a node's roles are on each. The first node founds the cluster and the others join it.
@@ -329,18 +348,6 @@ class RestateCluster:
         addresses = json.dumps([node.fabric for node in self.nodes])
         for node in self.nodes:
             node.settings["RESTATE_METADATA_CLIENT__ADDRESSES"] = addresses
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-            self.wait_until_ready()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def ingresses(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import pytest
 from osprotocol import Client, Context, _limits, connect, step, workflow
 from osprotocol._embedded import database, duties
 from osprotocol._restate import engine
+from osprotocol.errors import StoreError
 from tests.restate.nodes import RestateNode
 
 pytestmark = pytest.mark.restate
@@ -91,3 +92,15 @@ async def test_members_that_share_a_copy_wait_for_one_another(
         executions = await asyncio.gather(*runs)
         await back
         assert [await execution.result for execution in executions] == [0, 1]
+
+
+async def test_a_worker_whose_copy_was_removed_gives_no_sign_of_life(node: RestateNode, tmp_path: Path) -> None:
+    """What it executes can never be committed: its runs have to go on elsewhere."""
+    copy = tmp_path / "copy.db"
+    async with member(node, copy, worker=True) as client:
+        engine: Any = client._engine
+        assert engine._worker_id() is not None
+        copy.unlink()
+        with pytest.raises(StoreError):
+            engine.store.check_file()
+        assert engine._worker_id() is None

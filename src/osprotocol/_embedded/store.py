@@ -258,23 +258,22 @@ class Store:
         recorder.close()
         if change:
             is_news = any(state.owner is None or state.owner != self.owner for state in transaction.states())
-            return self.upstream.publish(connection, change, is_news=is_news)
-        if not any(operation.error is not None or operation.human for operation in operations):
+            if self.upstream.publish(connection, change, is_news=is_news):
+                return True
+        elif not any(operation.error is not None or operation.human for operation in operations):
             return True
-        # A refusal has to be true of what is accepted now, not of what has got here.
+        # Something else was accepted before; or a refusal has to be true of what is accepted now.
         connection.execute("ROLLBACK")
         self.upstream.catch_up()
         connection.execute("BEGIN")
         # Another process with this copy may have been the one that caught up.
-        return bool(connection.execute("PRAGMA data_version").get == self._data_version)
+        return not change and bool(connection.execute("PRAGMA data_version").get == self._data_version)
 
     def _start_over(self, connection: apsw.Connection, last_seen: int) -> None:
-        assert self.upstream is not None
         connection.execute("ROLLBACK")
         self.owned.clear()
         self.ids.journal = last_seen
         self._data_version = -1  # also loads the other ids again
-        self.upstream.catch_up()
 
     def begin_at_once(self, operations: list[Operation]) -> bool:
         """Begin the transaction of the commit that follows; False if another process writes, so that it would wait.

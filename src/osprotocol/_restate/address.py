@@ -83,6 +83,10 @@ class Address:
             nodes=_nodes("nodes", given["nodes"], ingress, _NODE_PORT),
         )
 
+    def copy_path(self, start: Path) -> Path:
+        """The file with the local copy, seen from a folder."""
+        return self.replica or self.default_replica(start)
+
     def default_replica(self, start: Path) -> Path:
         """The file for the copy: in the nearest ``.osp`` folder upward from a folder, else in a new one there."""
         first = urlsplit(self.ingress[0])

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _SWEEP_S: Final = 60.0
 _HELLO_S: Final = 8.0
+"""How long joining waits for a ledger that does not answer."""
 _GOODBYE_S: Final = 5.0
 """How long leaving waits for a ledger that does not answer; others notice anyway."""
 
@@ -197,11 +198,11 @@ async def open_engine(
     """
     for warning in await asyncio.to_thread(check, address, worker):
         _log.warning("%s", warning)
-    ingress = Ingress(address.ingress, address.namespace)
     host = await asyncio.to_thread(Host, address) if worker else None
+    ingress = Ingress(address.ingress, address.namespace)
     replica: Replica | None = None
     try:
-        replica = await asyncio.to_thread(Replica, address.replica or address.default_replica(folder), ingress)
+        replica = await asyncio.to_thread(Replica, address.copy_path(folder), ingress)
         ingress.patience_s = _HELLO_S
         await asyncio.to_thread(replica.catch_up)
         ingress.patience_s = PATIENCE_S

@@ -56,8 +56,7 @@ _again: dict[str, Any] = {
     "max_interval": timedelta(seconds=1),
 }
 _FOR_EVER = restate.InvocationRetryPolicy(**_again, max_attempts=2**31 - 1)
-# Whoever asked asks again. A read that is tried again may find more, which does not fit to what Restate has of its
-# first try: it fails until it is given up. Nothing that writes may ever be killed.
+# Whoever asked to read asks again. Nothing that writes may ever be killed.
 _A_FEW_TIMES = restate.InvocationRetryPolicy(**_again, max_attempts=5, on_max_attempts="kill")
 _raw: dict[str, Any] = {
     "accept": "*/*",
@@ -268,9 +267,7 @@ async def _take_from_tail(ctx: restate.ObjectContext, head: Header, until: int) 
     return taken
 
 
-async def _entries(
-    ctx: restate.ObjectContext | restate.ObjectSharedContext, head: Header, base: int, chain: str
-) -> bytes:
+async def _entries(ctx: _Reading, head: Header, base: int, chain: str) -> bytes:
     """The entries after one; or why there are none to give."""
     if base > head["version"]:
         return frame({"status": "ahead", "head": head})

@@ -23,8 +23,7 @@ async def check_everything(session: Session) -> list[Finding]:
     """All findings, in order; what cannot be checked because of an earlier one is left out."""
     path = _copy_of(session) if session.is_ledger else session.database()
     if path is None:
-        scheme = (session.address or "").partition(":")[0].lower()
-        raise NotSupportedError("doctor", scheme, "run it where the database file is, with --db PATH")
+        raise NotSupportedError("doctor", session.scheme, "run it where the database file is, with --db PATH")
     findings = await asyncio.to_thread(lambda: list(examine(path)))
     old = any(one.check == "schema" and one.level == "note" for one in findings)
     if not path.exists() or old or any(one.level == "bad" for one in findings):
@@ -41,8 +40,7 @@ def _copy_of(session: Session) -> Path:
     """The file with this machine's copy of a ledger."""
     from osprotocol._restate.address import Address
 
-    address = Address.parse(session.address or "", os.environ)
-    return address.replica or address.default_replica(Path.cwd())
+    return Address.parse(session.address or "", os.environ).copy_path(Path.cwd())
 
 
 async def _inhabitants(client: Client) -> AsyncIterator[Finding]:

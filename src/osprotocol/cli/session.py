@@ -34,14 +34,19 @@ class Session:
         return self.url or os.environ.get("OSP_URL") or None
 
     @property
+    def scheme(self) -> str:
+        """What stands before the first colon of the address, in small letters."""
+        return (self.address or "").partition(":")[0].lower()
+
+    @property
     def is_remote(self) -> bool:
         """Whether the address is a server's: its workers execute the runs, and this process only asks."""
-        return (self.address or "").partition(":")[0].lower() in ("http", "https")
+        return self.scheme in ("http", "https")
 
     @property
     def is_ledger(self) -> bool:
         """Whether the address is a ledger on Restate: workers are processes of their own."""
-        return (self.address or "").partition(":")[0].lower() == "restate"
+        return self.scheme == "restate"
 
     @property
     def interactive(self) -> bool:
