@@ -77,6 +77,11 @@ def monotonic_s() -> float:
     return time.perf_counter()
 
 
+def loop_s(loop: asyncio.AbstractEventLoop) -> float:
+    """Seconds on the clock of an event loop, which is never set either; from any thread."""
+    return loop.time()
+
+
 def to_datetime(instant: int) -> datetime:
     """The aware UTC datetime of an instant in microseconds."""
     return _EPOCH + timedelta(microseconds=instant)

@@ -7,18 +7,19 @@ connections close, the worker's lock is free and its row still says "alive". The
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest import mock
 
 from osprotocol import client as clients
+from osprotocol._clock import Clock
 from osprotocol._embedded import locks
 from osprotocol._embedded.engine import EmbeddedEngine
+from osprotocol._embedded.machine import Machine
 from osprotocol._embedded.store import Group, Operation, Store
+from osprotocol._embedded.upstream import Upstream
 from osprotocol._ids import Ids
 from osprotocol.client import Client
 from osprotocol.engine import Engine
@@ -95,11 +96,14 @@ class Life:
         self.client = Client(self._open)
 
     async def _open(self) -> Engine:
-        make = functools.partial(_store_of, self)
-        with mock.patch("osprotocol._embedded.engine.Store", make):
-            engine = EmbeddedEngine(
-                self.path, durability="off", clock=self.clock, linger_ms=self._linger_ms, ids=self._ids
-            )
+        engine = EmbeddedEngine(
+            self.path,
+            durability="off",
+            clock=self.clock,
+            linger_ms=self._linger_ms,
+            ids=self._ids,
+            machine=MortalMachine(self),
+        )
         self.engine = engine
         await engine.begin(worker=self._worker, log_level=logging.INFO)
         return engine
@@ -175,11 +179,8 @@ class Life:
             attempt.fence()
         await _end(asyncio.all_tasks() - self._others)
         writer = engine.writer
-        with writer._condition:
-            writer._stopping = True
-            writer._condition.notify()
-        if writer._thread is not None:
-            await asyncio.to_thread(writer._thread.join)
+        writer._stopping = True
+        await writer._lane.close()
         if engine.worker._executor is not None:
             engine.worker._executor.shutdown(wait=False, cancel_futures=True)
         engine._closed = True
@@ -192,9 +193,7 @@ class Life:
         engine._poll.stop()
         engine.timers.stop()
         engine.run_logs._waiting.clear()
-        engine._remove_logging()
-        if engine._watchdog is not None:
-            engine._watchdog.stop()
+        engine._unattend()
         membership = engine._membership
         if membership is not None:
             membership._stopped = True
@@ -209,10 +208,18 @@ class Life:
         self.clock.forget()
 
 
-def _store_of(life: Life, path: Path, clock: ManualClock, durability: str, vfs: str | None, upstream: None) -> Store:
-    store = MortalStore(path, clock, durability, vfs)
-    store.life = life
-    return store
+class MortalMachine(Machine):
+    """A machine whose disk takes nothing of the dead."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def open_store(
+        self, path: Path, clock: Clock, durability: str, vfs: str | None, upstream: Upstream | None
+    ) -> Store:
+        store = MortalStore(path, clock, durability, vfs, upstream)
+        store.life = self._life
+        return store
 
 
 def _drop_lock(lock: locks.WorkerLock) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from osprotocol import _limits
-from osprotocol._clock import US_PER_S, Clock, Timer, monotonic_s
+from osprotocol._clock import US_PER_S, Clock, Timer, loop_s, monotonic_s
 from osprotocol._embedded import locks
-from osprotocol._embedded.filewatch import FileWatch, watch_file
+from osprotocol._embedded.filewatch import FileWatch
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.store import Operation, Store
 from osprotocol._embedded.transaction import Change, Transaction
@@ -277,6 +277,7 @@ class Poll:
         wanted: Callable[[], bool],
         is_free: Callable[[], bool],
         distribute: Callable[[dict[int, Change]], None],
+        watch: FileWatch | None,
     ) -> None:
         self._store = store
         # With a group in flight its own look would be told after ours, the older state after the newer.
@@ -285,7 +286,7 @@ class Poll:
         self._distribute = distribute
         self._handle: asyncio.TimerHandle | None = None
         self._stopped = False
-        self._watch = watch_file(Path(f"{store.path}-wal"))
+        self._watch = watch
         self._asleep = False
         self._commits = 0
         self._until_s = 0.0
@@ -294,7 +295,7 @@ class Poll:
     def ensure(self) -> None:
         """Start looking, if not already."""
         if self._handle is None and not self._asleep and not self._stopped and self._wanted():
-            self._until_s = max(self._until_s, monotonic_s() + _AWAKE_S)
+            self._until_s = max(self._until_s, loop_s(self._loop) + _AWAKE_S)
             self._handle = self._loop.call_later(_POLL_S, self._look)
 
     def look(self) -> None:
@@ -306,7 +307,7 @@ class Poll:
         if self._asleep and self._watch is not None:
             self._loop.remove_reader(self._watch.fileno())
             self._asleep = False
-        self._until_s = monotonic_s() + _AWAKE_S
+        self._until_s = loop_s(self._loop) + _AWAKE_S
         self._look()
 
     def _look(self) -> None:
@@ -317,11 +318,11 @@ class Poll:
                 changes = self._store.poll()
         if changes is not None:
             if changes:
-                self._until_s = monotonic_s() + _AWAKE_S
+                self._until_s = loop_s(self._loop) + _AWAKE_S
             self._distribute(changes)
         if self._stopped or not self._wanted():
             return
-        if self._watch is not None and monotonic_s() > self._until_s:
+        if self._watch is not None and loop_s(self._loop) > self._until_s:
             self._sleep(self._watch)
         else:
             self._handle = self._loop.call_later(_POLL_S, self._look)
@@ -339,7 +340,7 @@ class Poll:
         self._asleep = False
         if self._store.commits == self._commits:
             # Somebody else writes: their commit is visible only after its sync, which a slow disk takes long for.
-            self._until_s = monotonic_s() + _WRITTEN_S
+            self._until_s = loop_s(self._loop) + _WRITTEN_S
         self.ensure()
 
     def stop(self) -> None:

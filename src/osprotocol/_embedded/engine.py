@@ -14,10 +14,11 @@ from osprotocol import _limits
 from osprotocol._clock import Clock, SystemClock, from_datetime, to_datetime
 from osprotocol._embedded import listing, upkeep
 from osprotocol._embedded.counting import Counting
-from osprotocol._embedded.duties import DueTimers, Membership, Poll, Watchdog, bury
+from osprotocol._embedded.duties import DueTimers, Membership, Poll, bury
 from osprotocol._embedded.hooks import Hooks, refuse_functions
-from osprotocol._embedded.logs import RunLogs, install
-from osprotocol._embedded.store import Group, Store
+from osprotocol._embedded.logs import RunLogs
+from osprotocol._embedded.machine import Machine
+from osprotocol._embedded.store import Group
 from osprotocol._embedded.transaction import Change, LogRow, Transaction, event_of_row
 from osprotocol._embedded.upstream import Upstream
 from osprotocol._embedded.views import snapshot_in, update_of
@@ -73,6 +74,7 @@ class EmbeddedEngine:
         linger_ms: int = _limits.LINGER_MS,
         vfs: str | None = None,
         upstream: Upstream | None = None,
+        machine: Machine | None = None,
     ) -> None:
         if concurrency < 1:
             raise InvalidOptionError("concurrency", f"must be at least 1, not {concurrency}")
@@ -82,11 +84,14 @@ class EmbeddedEngine:
         self._closed = False
         self._options_by_run: dict[str, RunOptions] = {}
         self._listeners: dict[int, list[weakref.WeakMethod[Any]]] = {}
-        self._everything: set[asyncio.Event] = set()
+        self._everything: dict[asyncio.Event, None] = {}
         self._keys: dict[str, int] = {}
         self._deletions = 0
-        self.store = Store(path, self.clock, durability, vfs, upstream)
-        self.writer = Writer(self.store, self._on_group, lambda: self.worker.executing)
+        self._machine = machine or Machine()
+        self.store = self._machine.open_store(path, self.clock, durability, vfs, upstream)
+        self.writer = Writer(
+            self.store, self._on_group, lambda: self.worker.executing, self._machine.new_lane()
+        )
         self.run_logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
         self.worker = Worker(
             self.store,
@@ -103,16 +108,15 @@ class EmbeddedEngine:
         self.worker.call_in_turn = self.hooks.call_in_turn
         self.timers = DueTimers(self.worker, self.writer, self.clock)
         self._membership: Membership | None = None
-        self._watchdog: Watchdog | None = None
-        self._remove_logging: Callable[[], None] = lambda: None
-        self._poll = Poll(self.store, self._is_interested, lambda: self.writer.is_settled, self._distribute)
+        self._unattend: Callable[[], None] = lambda: None
+        watch = self._machine.watch_file(Path(f"{path}-wal"))
+        self._poll = Poll(self.store, self._is_interested, lambda: self.writer.is_settled, self._distribute, watch)
 
     async def begin(self, *, worker: bool, log_level: int) -> None:
         """Start working (or only listening)."""
         if worker:
             self.store.after = self.worker.claim_touched
-            self._remove_logging = install(log_level)
-            self._watchdog = Watchdog(self.worker)
+            self._unattend = self._machine.attend(self.worker, log_level)
             self._membership = self._new_membership()
             await self._membership.join()
             self.timers.sweep()
@@ -361,7 +365,7 @@ class EmbeddedEngine:
         key = None if run_id is None else self._find(run_id).key
         ids: dict[int, str] = {}
         waiting = asyncio.Event()
-        self._everything.add(waiting)
+        self._everything[waiting] = None
         self._poll.ensure()
         try:
             while True:
@@ -379,7 +383,7 @@ class EmbeddedEngine:
                     if self._closed:
                         return
         finally:
-            self._everything.discard(waiting)
+            self._everything.pop(waiting, None)
 
     async def read_events(self, run_id: str | None, after: int, limit: int) -> list[Event]:
         key = None if run_id is None else self._find(run_id).key
@@ -500,9 +504,7 @@ class EmbeddedEngine:
         self.run_logs.flush()
         if self._membership is not None:
             await self._membership.leave()
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        self._remove_logging()
+        self._unattend()
         try:
             await self.writer.close()
         finally:

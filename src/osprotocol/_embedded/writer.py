@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from osprotocol._clock import monotonic_s
+from osprotocol._clock import loop_s
+from osprotocol._embedded.lane import Lane
 from osprotocol._embedded.store import Group, Operation, Store
 from osprotocol._embedded.transaction import Transaction
 from osprotocol.errors import EngineClosedError, WrongLoopError
@@ -31,10 +30,11 @@ class Writer:
     Args:
         store: where to.
         on_group: called on the loop after each group, before its operations' own callbacks.
-        busy: how many runs execute now; with more than one the writer thread is used.
+        busy: how many runs execute now; with more than one the lane is used.
+        lane: where commits are made that would hold the loop.
     """
 
-    def __init__(self, store: Store, on_group: Callable[[Group], None], busy: Callable[[], int]) -> None:
+    def __init__(self, store: Store, on_group: Callable[[Group], None], busy: Callable[[], int], lane: Lane) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._on_group = on_group
@@ -43,10 +43,8 @@ class Writer:
         self._scheduled = False
         self._in_flight = 0
         self._commit_s = 0.0
-        self._handover: deque[list[Operation]] = deque()
-        self._condition = threading.Condition()
+        self._lane = lane
         self._stopping = False
-        self._thread: threading.Thread | None = None
         self._idle: asyncio.Future[None] | None = None
         self.round = 0
 
@@ -144,10 +142,10 @@ class Writer:
         self._hand_over(group)
 
     def _timed_commit(self, group: list[Operation]) -> Group:
-        before = monotonic_s()
+        before = loop_s(self._loop)
         finished = self._store.commit(group)
         # Moving average: one slow sync does not move the work to the thread, a slow disk does.
-        self._commit_s = 0.8 * self._commit_s + 0.2 * (monotonic_s() - before) / max(1, len(group) / 4)
+        self._commit_s = 0.8 * self._commit_s + 0.2 * (loop_s(self._loop) - before) / max(1, len(group) / 4)
         return finished
 
     def _finish(self, group: Group) -> None:
@@ -167,31 +165,16 @@ class Writer:
                 self._idle = self._loop.create_future()
             await asyncio.shield(self._idle)
 
-    # ------------------------------------------------------------- writer thread
+    # ------------------------------------------------------------- beside the loop
 
     def _hand_over(self, group: list[Operation]) -> None:
         self._in_flight += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="osprotocol-writer", daemon=True)
-            self._thread.start()
-        with self._condition:
-            self._handover.append(group)
-            self._condition.notify()
 
-    def _work(self) -> None:
-        while True:
-            with self._condition:
-                while not self._handover and not self._stopping:
-                    self._condition.wait()
-                if not self._handover:
-                    return
-                group = self._handover.popleft()
+        def commit() -> Group:
             with self._store.lock:
-                finished = self._timed_commit(group)
-            try:
-                self._loop.call_soon_threadsafe(self._back, finished)
-            except RuntimeError:
-                return  # the loop was closed without leaving the client's block; everything committed is on disk
+                return self._timed_commit(group)
+
+        self._lane.do(commit, self._back)
 
     def _back(self, group: Group) -> None:
         self._in_flight -= 1
@@ -202,10 +185,7 @@ class Writer:
         """Commit what is queued and end the thread."""
         await self.drain()
         self._stopping = True
-        with self._condition:
-            self._condition.notify()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+        await self._lane.close()
 
 
 def _guarded(tell: Callable[[T], None], what: T) -> None:

@@ -193,9 +193,7 @@ async def drop(engine: Any) -> None:
     if membership is not None and membership._lock is not None:
         membership._lock.release()
         membership._lock.path.touch()  # a dead process leaves its file
-    if engine._watchdog is not None:
-        engine._watchdog.stop()
-    engine._remove_logging()
+    engine._unattend()
     await engine.writer.close()
     if engine.worker._executor is not None:
         engine.worker._executor.shutdown(wait=False, cancel_futures=True)
