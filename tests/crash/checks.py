@@ -29,9 +29,14 @@ def problems(path: Path) -> list[str]:
     """Sentences about what is wrong in the database; none if all is well."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        return list(_problems(connection))
+        return problems_in(connection)
     finally:
         connection.close()
+
+
+def problems_in(connection: apsw.Connection) -> list[str]:
+    """The same, read with a connection that is open."""
+    return list(_problems(connection))
 
 
 def _problems(connection: apsw.Connection) -> Iterator[str]:

@@ -1,8 +1,11 @@
 """Steps that nobody waits for any more, and answers about a step that was interrupted."""
 
+import asyncio
 import threading
+from typing import cast
 
 from osprotocol import Context, Timeout, current_step, step, testing, workflow
+from osprotocol._embedded.engine import EmbeddedEngine
 from osprotocol.errors import StepTimedOutError
 
 LONG_S = 30.0
@@ -73,3 +76,28 @@ async def test_an_interrupted_step_may_be_answered_with_an_action() -> None:
                 if event.type == "request.opened":
                     await again.respond({"action": "retry"})
             assert await again.result == "charged"
+
+
+async def test_a_step_that_still_waited_for_a_thread_when_it_was_given_up_never_begins() -> None:
+    """With all threads busy a step waits for one; by the time there is one its run may have ended, or be elsewhere."""
+    finish, started, begun = threading.Event(), threading.Event(), list[str]()
+
+    @step
+    def busy(name: str) -> None:
+        begun.append(name)
+        started.set()
+        finish.wait(LONG_S)
+
+    @workflow(name="crowded")
+    async def crowded(ctx: Context) -> None:
+        await ctx.gather(ctx.step(busy, "first"), ctx.step(busy, "second"))
+
+    async with testing.connect(concurrency=1) as client:
+        execution = await crowded.start()
+        await asyncio.to_thread(started.wait, LONG_S)
+        await execution.cancel(graceful=False)
+        await client.clock.settle()
+        finish.set()
+        worker = cast("EmbeddedEngine", client._engine).worker
+        await asyncio.to_thread(worker.executor.submit(lambda: None).result)
+    assert begun == ["first"]

@@ -25,6 +25,7 @@ from osprotocol.protocol.retry import Retry
 from osprotocol.workflow import StepDefinition
 
 _US_PER_MS = 1_000
+_NOT_BEGUN = object()
 
 
 class _Current(CurrentStep):
@@ -200,8 +201,11 @@ async def _in_thread(call: _Call, started_at: int) -> Any:
     """Run a synchronous function in a thread; when nobody waits for it any more its result is told, not used."""
     attempt = call.attempt
     context = contextvars.copy_context()
+    is_given_up = False
 
     def run() -> Any:
+        if is_given_up:
+            return _NOT_BEGUN  # all threads were busy until now; by now the step may have been executed elsewhere
         try:
             return context.run(call.definition.function, *call.args, **call.kwargs)
         except StopIteration as stop:
@@ -212,6 +216,7 @@ async def _in_thread(call: _Call, started_at: int) -> Any:
     try:
         value = await asyncio.shield(future)
     except asyncio.CancelledError:
+        is_given_up = True
         future.add_done_callback(lambda done: _tell_late(call, done, started_at))
         raise
     return await value if asyncio.iscoroutine(value) else value
@@ -221,6 +226,8 @@ def _tell_late(call: _Call, done: asyncio.Future[Any], started_at: int) -> None:
     if done.cancelled():
         return
     error = done.exception()
+    if error is None and done.result() is _NOT_BEGUN:
+        return
     value = encode({"error": type(error).__name__}) if error is not None else "null"
     call.attempt.out.late(call.entry("step.failed" if error is not None else "step.completed", value, started_at))
 
