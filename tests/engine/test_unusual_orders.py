@@ -180,3 +180,15 @@ async def test_an_event_never_comes_before_the_state_that_it_made(tmp_path: Path
                 break
             assert other.snapshot.status == RunStatus.AWAITING
             await execution.resume()
+
+
+async def test_a_process_that_evicts_its_own_worker_goes_on_as_a_new_one() -> None:
+    """Nothing is claimed any more by the worker whose runs were taken away, also if that was done right here."""
+    async with testing.connect() as client:
+        (before,) = await client.workers()
+        await client.evict(before.id)
+        await client.clock.settle()
+        assert await (await pair.start()).result == 3
+        known = {worker.id: worker.status for worker in await client.workers()}
+        assert known.pop(before.id) == "evicted"
+        assert list(known.values()) == ["alive"]

@@ -133,6 +133,8 @@ class EmbeddedEngine:
         return bool(self._listeners) or bool(self._everything) or bool(self._options_by_run)
 
     def _on_group(self, group: Group) -> None:
+        for state in group.doubtful:
+            self.worker.give_back(state)
         self._distribute(group.foreign)
         self._distribute(group.changes)
         if group.claimed:
@@ -314,8 +316,7 @@ class EmbeddedEngine:
             self._watch(state.key, listener)
         update = update_of(self.store, Change(state, []))
         if state.status is RunStatus.COMPLETED:
-            rows = self.store.rows("final_event", (state.key,))
-            return dataclasses.replace(update, result=rows[0][0] if rows else None)
+            return dataclasses.replace(update, result=self.store.result_of(state))
         return update
 
     async def list_runs(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
@@ -422,7 +423,7 @@ class EmbeddedEngine:
     async def delete(self, run_id: str) -> None:
         run, who = self._find(run_id), acting.get()
         self.run_logs.flush()
-        await self.writer.execute(lambda transaction: upkeep.delete(transaction, run.key, run.id, who))
+        await self.writer.execute(lambda transaction: upkeep.delete(transaction, run.key, run.id, who), human=True)
         self._tell_deleted()
 
     async def prune(self, older_than: datetime | timedelta) -> int:
@@ -434,7 +435,7 @@ class EmbeddedEngine:
             who = dataclasses.replace(who, reply_key=None)  # several commits, each for itself
         self.run_logs.flush()
         while True:
-            count = await self.writer.execute(lambda transaction: upkeep.prune(transaction, before, who))
+            count = await self.writer.execute(lambda transaction: upkeep.prune(transaction, before, who), human=True)
             removed += count
             if not count:
                 self._tell_deleted()
@@ -487,10 +488,11 @@ class EmbeddedEngine:
         def take_away(transaction: Transaction) -> int:
             transaction.check_reply(who)
             count = bury(transaction, key, seen_at, "evicted")
+            self.store.others_wrote = True  # it may be this process's own worker, which has to notice
             transaction.note("worker.evict", who, None, {"worker": rows[0][1], "runs": count}, by=self.person)
             return count
 
-        return await self.writer.execute(take_away)
+        return await self.writer.execute(take_away, human=True)
 
     async def close(self) -> None:
         if self._closed:

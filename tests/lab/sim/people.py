@@ -19,7 +19,6 @@ from osprotocol.errors import (
     RunFailedError,
 )
 from osprotocol.protocol.request import Request
-from osprotocol.protocol.run import FINAL_STATUSES
 from tests.lab.sim.account import Account
 from tests.lab.sim.node import Node
 from tests.lab.sim.program import PEOPLE, Op
@@ -110,20 +109,23 @@ class Desk:
                     await self._answer_one(person, request)
 
     async def _answer_one(self, person: str, request: Request) -> None:
-        chance = self.world.chance
+        chance, aimed = self.world.chance, False
         if request.expires_at is not None and chance.random() < 0.4:
             # At the very instant of the deadline, by the clock of this process, or a little beside it.
             left_us = int(request.expires_at.timestamp() * 1_000_000) - self.node.wall_us
             if 0 < left_us < 3_000_000:
                 await asyncio.sleep(max(0, left_us + chance.choice((-200, 0, 0, 0, 1, 200))) / 1_000_000)
                 self.world.mark("a vote at its deadline")
+                aimed = True
         task = asyncio.current_task()
         if chance.random() < 0.05 and task is not None:
             # It gives up in the middle: whoever asked may hear nothing, what was sent may count.
             asyncio.get_running_loop().call_later(chance.choice((0, 0.0001, 0.002)), task.cancel)
             self.world.mark("a caller gave up in the middle")
         try:
-            await self.vote(person, request)
+            counted = await self.vote(person, request)
+            if aimed and counted is not None:
+                self.world.mark("a vote came before its deadline" if counted else "a deadline came before its vote")
         except asyncio.CancelledError:
             if task is not None:
                 task.uncancel()
@@ -137,8 +139,8 @@ class Desk:
         while task is not None and task.cancelling():
             task.uncancel()
 
-    async def vote(self, person: str, request: Request, *, yes: bool | None = None) -> None:
-        """Answer one question once, and keep what came of it."""
+    async def vote(self, person: str, request: Request, *, yes: bool | None = None) -> bool | None:
+        """Answer one question once, and keep what came of it: whether it counts; None if that is another matter."""
         chance, client = self.world.chance, self.node.client
         approved = chance.random() < 0.8 if yes is None else yes
         number = chance.randrange(100)
@@ -157,14 +159,15 @@ class Desk:
             answered = await self.persist(send)
         except RequestClosedError:
             self.world.mark("an answer came too late")
-            return
+            return False
         except (RunError, EngineClosedError):
-            return
+            return None
         if answered is None:
-            return
+            return None
         kind = {"approval": "voted", "input": "answered"}.get(request.kind)
         if kind is not None:
             self.account.tell(kind, request.id, person, approved if kind == "voted" else number, answered.status)
+        return True
 
     # ------------------------------------------------------------------ steering
 
@@ -227,7 +230,3 @@ class Desk:
             if person.casefold() not in voted:
                 await self.vote(person, request, yes=True)
                 return
-
-
-def is_final(status: Any) -> bool:
-    return status in FINAL_STATUSES

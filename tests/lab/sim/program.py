@@ -157,7 +157,7 @@ def make(chance: random.Random, depth: int = 0) -> list[Op]:
 def _make_one(chance: random.Random, depth: int) -> Op:
     kind = chance.choice(_KINDS if depth < 2 else _KINDS[:10])
     label = f"{chance.getrandbits(24):06x}"
-    ms = chance.choice((0, 0, 1, 10, 60))
+    ms = chance.choice((0, 0, 5, 50, 250))
     if kind == "act":
         return ["act", label, ms, chance.choice((0, 0, 0, 0, 1, 2))]
     if kind == "once":

@@ -14,10 +14,13 @@ from tests.lab.sim.account import Account
 from tests.lab.sim.node import Node
 from tests.lab.sim.people import Desk
 from tests.lab.sim.program import PEOPLE, careful, fits, make, program, set_account, timed
+from tests.lab.sim.watching import Watcher, early_timers, late_votes
 from tests.lab.sim.world import World
 
 _CHAOS_US = 3_000_000
-_CALM_US = 240_000_000
+_CALM_US = 60_000_000
+_CLOCK_STEP_US = 90_000_000_000
+_MOST_CLOCK_STEPS = 3
 _CHAOS_TURNS = 6_000
 _CALM_TURNS = 20_000
 
@@ -136,7 +139,7 @@ class Story:
         world.fault_rate = chance.choice((0, 0, 0, 0.01, 0.06))
         for _ in range(chance.choice((0, 0, 1, 1, 2))):
             world.faults[chance.randrange(4, 60)] = chance.choice(("die before", "die after"))
-        world.on_commit = lambda node, group: None
+        world.on_commit = Watcher(world).committed
 
     def _plan_trouble(self) -> None:
         world, chance = self.world, self.world.chance
@@ -213,12 +216,9 @@ class Story:
         if world.problems:
             return
         world.is_calm = True
-        # Somebody sets all clocks right: to the latest, so that nothing is left for an hour that only one of them saw.
-        right_us = max(node.furthest_us for node in world.nodes)
         for node in world.nodes:
             node.held_us = min(node.held_us, world.now_us)
-            node.skew_us = right_us
-        world.skew_us = right_us
+        self._agree_on_the_time(max(node.furthest_us for node in world.nodes))
         if not self._living():
             self._new_worker()
         office = self._new_office()
@@ -230,6 +230,11 @@ class Story:
 
         mending = office.run(mend())
         ended = world.run(mending.done, turns=_CALM_TURNS, us=_CALM_US)
+        for _ in range(_MOST_CLOCK_STEPS):
+            if not ended and not world.problems:
+                # A pause that saw a clock being set lasted as long as the clock says, and moved what is due by it.
+                self._agree_on_the_time(world.skew_us + _CLOCK_STEP_US)
+                ended = world.run(mending.done, turns=_CALM_TURNS, us=_CALM_US)
         if world.problems:
             return
         if not ended:
@@ -241,6 +246,12 @@ class Story:
             # What is still on its way to those who wait.
             world.run(lambda: False, turns=150, us=120_000)
 
+    def _agree_on_the_time(self, skew_us: int) -> None:
+        """Somebody sets all clocks to the same, so late that nothing is due in an hour that only one saw."""
+        for node in self.world.nodes:
+            node.skew_us = skew_us
+        self.world.skew_us = skew_us
+
     def check(self) -> None:
         """What has to be true when everything is over.
 
@@ -250,7 +261,7 @@ class Story:
         world = self.world
         wrong = [*world.problems]
         if not wrong:
-            wrong += problems_in(world.reader)
+            wrong += problems_in(world.reader) + late_votes(world) + early_timers(world)
             wrong += self._untrue()
         if wrong:
             raise Violation("; ".join(wrong[:5]))

@@ -191,11 +191,13 @@ class World:
         while self._agenda and self._agenda[0][0] <= self.now_us:
             heapq.heappop(self._agenda)[2]()
             self._close_dead()
-        ready = []
+        ready, now_us = [], self.now_us
         for node in self.nodes:
-            if node.can_run:
-                node.loop.gather_due()
-                if node.loop.has_ready:
+            if not node.is_dead and node.held_us <= now_us:
+                loop = node.loop
+                if loop._scheduled:
+                    loop.gather_due()
+                if loop._ready:
                     ready.append(node)
         if not ready:
             return self._pass_time()
