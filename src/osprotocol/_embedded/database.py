@@ -55,6 +55,8 @@ def translated(path: Path | str) -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise translate(error, path) from error
+    except UnicodeDecodeError as error:
+        raise CorruptDatabaseError(str(path), f"a text in it is none: {error}") from error
 
 
 def translate(error: apsw.Error, path: Path | str) -> StoreError:
@@ -144,41 +146,66 @@ def check_filesystem(path: Path) -> None:
 def prepare_folder(path: Path) -> None:
     """Make the folder (0700) and the file (0600) if they are not there; other people's folders keep their mode."""
     try:
-        if not path.parent.exists():
+        made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+        if made:
             path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)  # another process may be as quick
             if path.parent.name == ".osp":
                 path.parent.chmod(0o700)
                 (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
+        for folder in made:
+            sync_folder(folder.parent)
         if not path.exists():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # its name lasts with SQLite's first sync
     except (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError, OSError) as error:
         raise ReadOnlyError(str(path), error.strerror or str(error)) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last: what is in a file outlives a power cut, its name does only with this."""
+    with contextlib.suppress(OSError):  # some file systems cannot; SQLite takes it like that as well
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def closed_on_error(connection: apsw.Connection) -> Iterator[None]:
+    """Leave no connection behind, with its locks, for as long as somebody holds the error."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(apsw.Error):
+            connection.close()
+        raise
 
 
 def open_connection(path: Path, durability: str, *, vfs: str | None = None) -> apsw.Connection:
     """A connection for writing, with the settings that the promises stand on."""
     with translated(path):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-        connection.set_busy_timeout(BUSY_MS)
-        if connection.readonly("main"):
-            # SQLite falls back to reading without a word; the first run would find out.
-            connection.close()
-            raise ReadOnlyError(str(path), "the file is read-only")
-        mode = connection.execute("PRAGMA journal_mode = WAL").get
-        if mode != "wal":
-            raise EngineError(str(path), f"cannot use a write-ahead log here (journal mode is {mode})")
-        set_durability(connection, durability)
-        connection.execute("PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1; PRAGMA trusted_schema = 0")
-        connection.execute("PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY")
-        return connection
+        with closed_on_error(connection):
+            connection.set_busy_timeout(BUSY_MS)
+            if connection.readonly("main"):
+                # SQLite falls back to reading without a word; the first run would find out.
+                raise ReadOnlyError(str(path), "the file is read-only")
+            mode = connection.execute("PRAGMA journal_mode = WAL").get
+            if mode != "wal":
+                raise EngineError(str(path), f"cannot use a write-ahead log here (journal mode is {mode})")
+            set_durability(connection, durability)
+            connection.execute("PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1; PRAGMA trusted_schema = 0")
+            connection.execute("PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY")
+            return connection
 
 
 def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     """A connection that cannot write."""
     with translated(path):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-        connection.set_busy_timeout(BUSY_MS)
-        connection.execute("PRAGMA query_only = 1; PRAGMA trusted_schema = 0")
+        with closed_on_error(connection):
+            connection.set_busy_timeout(BUSY_MS)
+            connection.execute("PRAGMA query_only = 1; PRAGMA trusted_schema = 0")
         return connection
 
 

@@ -455,7 +455,7 @@ class EmbeddedEngine:
     async def problems(self) -> list[str]:
         self._check_open()
         try:
-            await self.writer.execute(upkeep.touch)
+            await self.writer.execute(upkeep.touch, human=True)  # as a start is: synced
         except StoreError as error:
             return [str(error)]
         return []

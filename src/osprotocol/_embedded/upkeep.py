@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import apsw
 
-from osprotocol._embedded.database import translated
+from osprotocol._embedded.database import sync_folder, translated
 from osprotocol._embedded.queries import QUERIES
 from osprotocol._embedded.replay import CANCEL, entries_until, read_journal
 from osprotocol._embedded.transaction import Change, Transaction, checksum
 from osprotocol._embedded.upstream import is_copy, make_independent
 from osprotocol._json import decode, encode
 from osprotocol._lifecycle import commands as c
+from osprotocol._lifecycle.people import closer_of
 from osprotocol._lifecycle.positions import forgotten
-from osprotocol._lifecycle.state import Event, RequestState, RunState
+from osprotocol._lifecycle.state import Event, RunState
 from osprotocol.engine import Acting, operating_system_user
 from osprotocol.errors import (
     InvalidOptionError,
@@ -179,23 +181,27 @@ def backup(source: Path, target: Path) -> None:
         reading = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
         writing = apsw.Connection(str(partial))
         try:
-            with writing.backup("main", reading, "main") as copying:
+            copying = writing.backup("main", reading, "main")
+            try:
                 while not copying.done:
                     copying.step(1_000)
+            finally:
+                with contextlib.suppress(apsw.Error):  # it tells once more what a step told
+                    copying.finish()
             writing.execute("PRAGMA journal_mode = DELETE")
         finally:
             writing.close()
             reading.close()
     partial.rename(target)
+    sync_folder(target.parent)
 
 
 def tell_winner(transaction: Transaction, key: int, command: c.Vote | c.Respond) -> None:
     """Nothing waits for the answer: if somebody else's came first, say what became of the request."""
     kinds = ("approval",) if isinstance(command, c.Vote) else ("input", "attention")
-    closed = [row for row in map(RequestState._make, transaction.rows("requests_of_run", key)) if row.kind in kinds]
+    closed = [request for request in transaction.requests(key) if request.kind in kinds]
     if closed and not closed[-1].is_open:
-        responses = decode(closed[-1].responses)
-        by = responses[-1]["by"] if responses else None
+        by = closer_of(closed[-1].status, [response["by"] for response in decode(closed[-1].responses)])
         raise RequestClosedError(transaction.state(key).id, closed[-1].id, closed[-1].status, by)
 
 

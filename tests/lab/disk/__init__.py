@@ -1,0 +1,1 @@
+"""Disks that lose power: what was written and synced, in order, and what a disk may hold after the cut."""
