@@ -8,6 +8,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from osprotocol.server import passwords
+
 # A shell that starts us in the background has Ctrl-C ignored, which every process that we start would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -45,6 +47,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the database, server or token that the developer's shell names."""
     for name in [name for name in os.environ if name.startswith("OSP_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords of this process are hashed quickly; the tests of the hash itself use the real cost."""
+    monkeypatch.setattr(passwords, "_COST", (1 << 4, 8, 1))
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from osprotocol.server.hub import Hub
 from osprotocol.server.identity import Gate
 from osprotocol.server.metrics import Measured, Metrics
 from osprotocol.server.openapi import describe
-from osprotocol.server.replies import API
 from osprotocol.server.routes import events, health, operations, people, requests, runs, workflows
 from osprotocol.server.serving import Serving
 from osprotocol.server.settings import ServerSettings
@@ -45,7 +44,7 @@ def create_app(client: Client, books: Books, settings: ServerSettings) -> FastAP
     metrics = app.state.metrics = Metrics(hub)
     app.state.readiness = health.Readiness()
     problems.install(app)
-    app.include_router(console.router)
+    app.router.routes.extend(console.routes())
     guard.install(app, settings)
     app.middleware_stack = Measured(app.middleware_stack, metrics)  # type: ignore[arg-type]
     return app
@@ -61,10 +60,9 @@ def api() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
-        generate_unique_id_function=lambda route: route.name,
     )
-    for router in API_ROUTERS:
-        app.include_router(router, prefix="" if router is health.router else API)
+    # As they are: `include_router` would analyse every one of them again, for every application.
+    app.router.routes.extend(route for router in API_ROUTERS for route in router.routes)
     app.state.description = cache(lambda: describe(app, API_ROUTERS))
     return app
 

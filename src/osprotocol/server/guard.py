@@ -147,6 +147,8 @@ class Guard:
             return answer_of(error)
         if _ODD_PATH.search(scope.get("raw_path") or scope["path"].encode()) or not scope["path"].startswith("/"):
             return http_problem(404, "no such path; paths are written plainly here")
+        if not scope.get("query_string", b"").isascii():
+            return http_problem(400, "the query is not ASCII; write other characters with percent signs")
         if headers.get("content-encoding", "identity").lower() != "identity":
             return http_problem(415, "compressed bodies are not taken")
         return None

@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from osprotocol._clock import monotonic_s
 from osprotocol.protocol.statistics import Statistics
 from osprotocol.server.hub import Hub
-from osprotocol.server.replies import API
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -105,5 +104,4 @@ class Measured:
 def _template(scope: Scope) -> str:
     """The path of the route that answered, with its parameters' names; empty when there was none."""
     path: str = getattr(scope.get("route"), "path", "")
-    is_api = scope["path"].startswith(f"{API}/") and not path.startswith(API)
-    return API + path if path and is_api else path
+    return path

@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from osprotocol.errors import InvalidOptionError, TooManyRequestsError
 
 # 32 MiB and three passes: OWASP's cheat sheet names it as equal to its other recommendations for scrypt.
-_N, _R, _P = 1 << 15, 8, 3
+_COST = (1 << 15, 8, 3)
 _MAX_BYTES = 64 * 1_048_576
 _SALT_BYTES = 16
 _HASH_BYTES = 32
@@ -40,13 +40,13 @@ def hash_password(password: str) -> str:
     if len(set(password)) < 4:
         raise InvalidOptionError("password", "it has fewer than four different characters")
     salt = secrets.token_bytes(_SALT_BYTES)
-    return _write(_N, _R, _P, salt, _derive(password, salt, _N, _R, _P))
+    return _write(*_COST, salt, _derive(password, salt, *_COST))
 
 
 def verify_password(password: str, stored: str | None) -> bool:
     """Whether it is the password of which `stored` was kept; None costs the same time and is never right."""
     password = _normal(password[: 2 * CHARACTERS_MAX])
-    n, r, p, salt, expected = _read(stored) if stored is not None else _NOBODY
+    n, r, p, salt, expected = _read(stored) if stored is not None else (*_COST, *_NOBODY)
     found = _derive(password, salt, n, r, p)
     return hmac.compare_digest(found, expected) and stored is not None
 
@@ -72,7 +72,7 @@ def _read(stored: str) -> tuple[int, int, int, bytes, bytes]:
     return int(n), int(r), int(p), b64decode(salt), b64decode(derived)
 
 
-_NOBODY = (_N, _R, _P, bytes(_SALT_BYTES), bytes(_HASH_BYTES))
+_NOBODY = (bytes(_SALT_BYTES), bytes(_HASH_BYTES))
 
 
 class Passwords:

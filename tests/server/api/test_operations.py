@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from osprotocol.server.app import API_ROUTERS, create_app
+from osprotocol.server import console
+from osprotocol.server.app import API_ROUTERS, api, create_app
 from osprotocol.server.openapi import permission_of
 from osprotocol.server.settings import ServerSettings
 from tests.server.api.samples import call, started
@@ -231,6 +232,12 @@ def test_every_route_of_the_api_declares_its_permission() -> None:
     for router in API_ROUTERS:
         for route in router.routes:
             assert permission_of(route) is not None
+
+
+def test_applications_share_their_routes() -> None:
+    """A route is analysed once in a process, not again for every application that has it."""
+    assert all(one is other for one, other in zip(api().routes, api().routes, strict=True))
+    assert all(one is other for one, other in zip(console.routes(), console.routes(), strict=True))
 
 
 def _refs(value: Any) -> list[str]:

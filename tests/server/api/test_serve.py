@@ -54,7 +54,10 @@ async def served(folder: Path, *options: str) -> AsyncIterator[tuple[asyncio.sub
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     """It prints its address and a sign-in link that works once; a signal ends streams and the process."""
-    async with served(tmp_path) as (process, said), httpx2.AsyncClient(base_url=said["address"]) as browser:
+    async with (
+        served(tmp_path) as (process, said),
+        httpx2.AsyncClient(base_url=said["address"], verify=False) as browser,
+    ):
         code = said["signIn"].partition("code=")[2]
         answers = [
             await browser.post("/sign-in", data={"code": code}, headers={"Origin": said["address"]}) for _ in range(2)
@@ -135,7 +138,7 @@ async def test_the_told_address_is_answered() -> None:
         await books.add_user("ann", ["admin"], by="ann", password_hash="x")
         async with serving(client, books, ServerSettings(host="0.0.0.0", port=0)) as taken:
             told = address_of(taken).removeprefix("http://")
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{taken.port}") as http:
+            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{taken.port}", verify=False) as http:
                 answers = [await http.get("/healthz", headers={"Host": host}) for host in (told, "evil.example")]
         assert [answer.status_code for answer in answers] == [200, 403]
         await books.close()
@@ -146,7 +149,7 @@ async def test_port_is_free_again() -> None:
     async with testing.connect() as client:
         books = await Books.open(client._engine)  # type: ignore[arg-type]
         async with serving(client, books, ServerSettings(port=0)) as first:
-            async with httpx2.AsyncClient(base_url=address_of(first)) as http:
+            async with httpx2.AsyncClient(base_url=address_of(first), verify=False) as http:
                 assert (await http.get("/healthz")).status_code == 200
             with pytest.raises(CannotListenError):
                 async with serving(client, books, first):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from starlette.responses import Response
 
 from osprotocol import _limits
@@ -15,11 +15,12 @@ from osprotocol.server.frames import MEDIA_TYPE
 from osprotocol.server.identity import gate_of
 from osprotocol.server.openapi import FINDING, READING, answers
 from osprotocol.server.replies import reply_items
+from osprotocol.server.routes import api_router
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.stream import EventStream
 from osprotocol.server.visibility import engine_of, find_run
 
-router = APIRouter(tags=["events"])
+router = api_router("events")
 
 Reader = Annotated[Principal, allow(Permission.READ)]
 After = Annotated[

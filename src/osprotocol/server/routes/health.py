@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic_core import to_json
 from starlette.responses import Response
 
@@ -17,10 +17,11 @@ from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.metrics import CONTENT_TYPE
 from osprotocol.server.openapi import READING, answers
 from osprotocol.server.replies import API, JSON, reply
+from osprotocol.server.routes import api_router
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import engine_of
 
-router = APIRouter(tags=["health"])
+router = api_router("health", prefix="")
 
 _log = logging.getLogger("osprotocol.server")
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from osprotocol import _limits
@@ -31,12 +30,13 @@ from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.identity import acting_as
 from osprotocol.server.openapi import POSTING, READING, answers
 from osprotocol.server.replies import Answer, Call, json_of, once, reply, reply_items, takes
+from osprotocol.server.routes import api_router
 from osprotocol.server.routes.requests import vote
 from osprotocol.server.routes.runs import check_not_vetoed
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import engine_of, find_execution, find_request, list_runs
 
-router = APIRouter(tags=["operations"])
+router = api_router("operations")
 
 T = TypeVar("T")
 _AT_ONCE = 20

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
@@ -23,13 +23,14 @@ from osprotocol.server.identity import acting_as, gate_of
 from osprotocol.server.openapi import POSTING, READING, answers
 from osprotocol.server.redaction import redact
 from osprotocol.server.replies import Answer, Call, json_of, once, reply, reply_items, takes
+from osprotocol.server.routes import api_router
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import find_run
 
 if TYPE_CHECKING:
     from osprotocol._embedded.books import Token
 
-router = APIRouter(tags=["people"])
+router = api_router("people")
 
 Anybody = Annotated[Principal, allow(Permission.OWN)]
 Keeper = Annotated[Principal, allow(Permission.PEOPLE)]

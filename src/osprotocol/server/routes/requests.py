@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from osprotocol import _limits
@@ -13,6 +13,8 @@ from osprotocol import errors as e
 from osprotocol._json import encode, find_problem
 from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.asking import approval_request, check_config, check_prompt, payload_text, shown_digest
+from osprotocol._lifecycle.people import closer_of
+from osprotocol._lifecycle.schema import problems_of
 from osprotocol.engine import RequestFilter
 from osprotocol.protocol.approval import ApprovalConfig
 from osprotocol.protocol.events import Page
@@ -22,10 +24,11 @@ from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.identity import check_self_approval
 from osprotocol.server.openapi import FINDING, FINDING_REQUEST, POSTING, READING, answers
 from osprotocol.server.replies import API, Answer, Call, json_of, once, reply, reply_items, takes
+from osprotocol.server.routes import api_router
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import engine_of, find_execution, find_request, find_run, list_requests
 
-router = APIRouter(tags=["requests"])
+router = api_router("requests")
 
 Reader = Annotated[Principal, allow(Permission.READ)]
 Answerer = Annotated[Principal, allow(Permission.ANSWER)]
@@ -144,7 +147,7 @@ async def _only_open(here: Serving, run_id: str, kinds: tuple[str, ...]) -> Requ
         raise e.InvalidTransitionError(run_id, f"answer its {kinds[0]}", status.value)
     if asked:
         last = asked[-1]
-        by = last.responses[-1].by if last.responses else None
+        by = closer_of(last.status, [response.by for response in last.responses])
         raise e.RequestClosedError(run_id, last.id, last.status, by)
     raise e.RequestNotFoundError(run_id, "", kinds[0])
 
@@ -244,8 +247,9 @@ def _gate_command(body: GateBody) -> c.OpenRequest:
     if body.config is not None or body.payload is not None:
         raise e.InvalidOptionError("kind", "an input has a schema and timeoutMs, not a config or payload")
     problem = find_problem(body.schema_)
-    if problem is not None:
-        raise e.InvalidValueError("schema", (problem,))
+    problems = (problem,) if problem is not None else problems_of(body.schema_ or {})
+    if problems:
+        raise e.InvalidValueError("schema", problems)
     schema = encode(body.schema_ if body.schema_ is not None else {"type": "string"})
     return c.OpenRequest(
         epoch=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
@@ -20,11 +20,12 @@ from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.identity import acting_as
 from osprotocol.server.openapi import FINDING, POSTING, READING, answers
 from osprotocol.server.replies import API, Answer, Call, detail_of, once, reply_items, takes
+from osprotocol.server.routes import api_router
 from osprotocol.server.serving import Here, Serving
 from osprotocol.server.visibility import engine_of, find_execution, find_run, list_runs
 from osprotocol.workflow import known_workflows
 
-router = APIRouter(tags=["runs"])
+router = api_router("runs")
 
 Reader = Annotated[Principal, allow(Permission.READ)]
 Steerer = Annotated[Principal, allow(Permission.STEER)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from osprotocol.errors import UnknownWorkflowError
@@ -12,9 +11,10 @@ from osprotocol.protocol.events import Page, WorkflowInfo
 from osprotocol.server.access import Permission, Principal, allow
 from osprotocol.server.openapi import READING, answers
 from osprotocol.server.replies import reply, reply_items
+from osprotocol.server.routes import api_router
 from osprotocol.server.serving import Here
 
-router = APIRouter(tags=["workflows"])
+router = api_router("workflows")
 
 
 @router.get("/workflows", responses=answers(Page[WorkflowInfo], *READING))
