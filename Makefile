@@ -20,13 +20,17 @@ PYTEST_ARGS ?= -n 3 --dist worksteal
 RESTATE_ARGS ?= -n 2 --dist worksteal
 # How long each long suite may look for a failure.
 BUDGET_S ?= 300
+# For example --only power_loss simulation, or --scale 0.01 to see it work.
+LAB_ARGS ?=
 # Where `make serve` listens.
 PORT ?= 8321
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Without compiled files every process that a test starts takes half as long again to begin.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-wheel test-restate chaos-restate run serve bench bench-server bench-restate \
+.PHONY: help setup test test-long test-wheel test-restate chaos-restate lab run serve bench bench-server bench-restate \
   docs pictures format lock clean
 
 help: ## List the targets
@@ -60,6 +64,9 @@ test: setup ## Check style, types and layers, then run the tests
 
 test-long: setup ## Run the suites that take minutes (BUDGET_S seconds each)
 	OSP_TEST_BUDGET_S=$(BUDGET_S) $(BIN)/pytest -m 'long and not restate' -o faulthandler_timeout=0
+
+lab: setup ## Run the reliability lab (90 minutes on two cores) and write .lab/report.md
+	$(BIN)/python -m tests.lab $(LAB_ARGS)
 
 test-wheel: setup ## Build the wheel and try it in a clean environment without extras
 	$(BIN)/python .ci/check_wheel.py
@@ -111,5 +118,5 @@ lock: ## Write constraints.txt again, from the newest versions
 	@bash .ci/lock
 
 clean: ## Remove the environment, caches and built packages
-	rm -rf $(VENV) $(RESTATE) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(RESTATE) .lab build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

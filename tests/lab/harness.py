@@ -65,6 +65,8 @@ class Harness:
         title: what it does, in a few words, for the report.
         case: does the case of that number; raises `Violation`, or whatever else went wrong.
         full: how many cases `make lab` does.
+        share: how many of them one process does; 0 for all.
+        beside: it waits more than it works, so it has a lane of its own beside the others.
         small: how many cases `make test` does.
         quotas: how often each mark has to be reached in `make lab`; each has to be reached in the small share at least
             once if `small_marks` names it.
@@ -80,6 +82,8 @@ class Harness:
     case: Callable[[int, Tally], None]
     full: int
     small: int
+    share: int = 0
+    beside: bool = False
     quotas: Mapping[str, int] = field(default_factory=dict)
     small_marks: tuple[str, ...] = ()
     prepare: Callable[[Tally], None] = lambda tally: None
@@ -112,7 +116,8 @@ class Share:
     failures: list[Failure]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        tally = {name: dict(value) for name, value in vars(self.tally).items()}
+        return {**vars(self), "tally": tally, "failures": [asdict(failure) for failure in self.failures]}
 
 
 def work(harness: Harness, first: int, count: int, *, told: Callable[[str], None] = lambda line: None) -> Share:

@@ -12,6 +12,13 @@ from unittest import mock
 from tests.lab.harness import Harness, Tally, main
 from tests.lab.sim.story import Story
 
+REGRESSIONS = (
+    598,  # a step that waited for a thread began after its run had gone on elsewhere
+    6156,  # a process that evicted its own worker went on to claim runs with it
+    6693,
+)
+"""Schedules that found a bug; what they do changes when the story does, so each bug has a test of its own as well."""
+
 
 def case(number: int, tally: Tally) -> None:
     """One schedule."""

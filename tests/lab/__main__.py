@@ -1,0 +1,163 @@
+"""Runs the whole lab and writes its report: ``python -m tests.lab`` (or ``make lab``).
+
+The harnesses' cases are split into shares. Each share is a process; as many run at once as the machine has cores.
+Simulation comes last and is what is shortened when the time is up, never below its floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from tests.lab.harness import Failure, Harness, Share, Tally
+from tests.lab.report import Outcome, write_report
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NAMES = (
+    "soak",
+    "product_kills",
+    "mutants",
+    "fuzz",
+    "io_faults",
+    "forked_kills",
+    "power_loss",
+    "histories",
+    "named_points",
+    "api_fuzz",
+    "contention",
+    "parked",
+    "permutations",
+    "golden",
+    "clock_cases",
+    "migrations",
+    "bit_rot",
+    "simulation",
+)
+"""Every harness, in the order in which they begin: the long ones first, and last what can be shortened."""
+_SHARE_LIMIT_S = 3_000
+
+
+def load(name: str) -> Harness:
+    """The harness of a module."""
+    harness: Harness = importlib.import_module(f"tests.lab.{name}").HARNESS
+    return harness
+
+
+class Lab:
+    """All shares of all harnesses, and the lanes that do them.
+
+    Args:
+        harnesses: what to run.
+        scale: what part of the full size; less than 1 to try the lab itself.
+        first: number of the first case of every harness.
+        minutes: after which no further share begins.
+    """
+
+    def __init__(self, harnesses: list[Harness], scale: float, first: int, minutes: float) -> None:
+        self._first = first
+        self._ends_at = time.monotonic() + minutes * 60
+        self._lock = threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="osp-lab-"))
+        self.outcomes = {harness.name: Outcome(harness, max(1, round(harness.full * scale))) for harness in harnesses}
+        self._waiting: deque[tuple[Harness, int, int]] = deque()
+        self._beside: deque[tuple[Harness, int, int]] = deque()
+        for harness in harnesses:
+            cases = self.outcomes[harness.name].planned
+            size = harness.share or cases
+            for begin in range(0, cases, size):
+                lane = self._beside if harness.beside else self._waiting
+                lane.append((harness, first + begin, min(size, cases - begin)))
+
+    def run(self, lanes: int) -> None:
+        """Do everything."""
+        queues = [self._waiting] * lanes + ([self._beside] if self._beside else [])
+        threads = [threading.Thread(target=self._work, args=(queue,)) for queue in queues]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _work(self, queue: deque[tuple[Harness, int, int]]) -> None:
+        while True:
+            with self._lock:
+                if not queue:
+                    return
+                harness, first, count = queue.popleft()
+                if time.monotonic() > self._ends_at:
+                    self.outcomes[harness.name].left_out += count
+                    continue
+            share = self._do(harness, first, count)
+            with self._lock:
+                self.outcomes[harness.name].add(share)
+                self._tell(share)
+
+    def _do(self, harness: Harness, first: int, count: int) -> Share:
+        out = self._folder / f"{harness.name}-{first}.json"
+        command = [sys.executable, "-m", f"tests.lab.{harness.name}"]
+        command += ["--first", str(first), "--count", str(count), "--out", str(out)]
+        began = time.monotonic()
+        log = out.with_suffix(".log")
+        with log.open("w") as said:
+            try:
+                process = subprocess.run(
+                    command, cwd=ROOT, stdout=said, stderr=said, check=False, timeout=_SHARE_LIMIT_S
+                )
+                problem = f"the process ended with {process.returncode} and without a result"
+            except subprocess.TimeoutExpired:
+                problem = f"the process did not end in {_SHARE_LIMIT_S} s"
+        try:
+            return _share_of(json.loads(out.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            tail = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+            failure = Failure(first, f"{problem}:\n{tail}", " ".join(command[:-2]))
+            return Share(harness.name, first, 0, time.monotonic() - began, Tally(), [failure])
+
+    def _tell(self, share: Share) -> None:
+        outcome = self.outcomes[share.harness]
+        state = "held" if not share.failures else f"{len(share.failures)} FAILED"
+        print(f"{share.harness:14} {outcome.cases:>9,} of {outcome.planned:>9,} cases, {share.seconds:6.0f} s: {state}")
+        for failure in share.failures:
+            print(f"  case {failure.case}: {failure.what.strip().splitlines()[-1]}\n  {failure.replay}")
+        sys.stdout.flush()
+
+
+def _share_of(told: dict[str, Any]) -> Share:
+    tally = Tally()
+    tally.counts.update(told["tally"]["counts"])
+    tally.marks.update(told["tally"]["marks"])
+    tally.gauges.update(told["tally"]["gauges"])
+    failures = [Failure(**failure) for failure in told["failures"]]
+    return Share(told["harness"], told["first"], told["cases"], told["seconds"], tally, failures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="*", choices=NAMES, default=list(NAMES), help="these harnesses")
+    parser.add_argument("--scale", type=float, default=1.0, help="what part of the full size (1)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case of each harness (0)")
+    parser.add_argument("--minutes", type=float, default=85, help="after which no further share begins (85)")
+    parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="processes at once (one a core)")
+    parser.add_argument("--out", type=Path, default=ROOT / ".lab", help="folder of the report (.lab)")
+    options = parser.parse_args()
+    began = time.monotonic()
+    lab = Lab([load(name) for name in options.only], options.scale, options.first, options.minutes)
+    lab.run(options.lanes)
+    wrong = write_report(options.out, list(lab.outcomes.values()), time.monotonic() - began, options.scale)
+    print(f"\n{options.out / 'report.md'}: {'all held' if not wrong else f'{len(wrong)} problems'}")
+    for line in wrong:
+        print(f"- {line}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
