@@ -12,17 +12,24 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from functools import lru_cache, wraps
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, SecretBytes, SecretStr, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from osprotocol import _limits
-from osprotocol.errors import InvalidValueError, LimitExceededError, WorkflowDefinitionError
+from osprotocol.errors import (
+    CorruptDatabaseError,
+    InvalidValueError,
+    LimitExceededError,
+    OSProtocolError,
+    WorkflowDefinitionError,
+)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _PLAIN = (str, int, bool, type(None))
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 Problems = tuple[tuple[str, str], ...]
@@ -83,7 +90,10 @@ class Codec(Generic[T]):
             InvalidValueError: the data does not fit the type.
         """
         if self.annotation is Any:
-            return from_json(data)  # type: ignore[no-any-return]
+            try:
+                return from_json(data)  # type: ignore[no-any-return]
+            except ValueError as error:
+                raise InvalidValueError(self.what, (("$", f"is not JSON: {error}"),)) from None
         try:
             return self.adapter.validate_json(data)
         except ValidationError as error:
@@ -290,7 +300,7 @@ def parse(data: bytes | str, what: str, *, limit: int = _limits.PAYLOAD_BYTES) -
         raise LimitExceededError(what, size, "PAYLOAD_BYTES", limit)
     try:
         value = from_json(data, allow_inf_nan=False)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a lone surrogate in a `str` is told as a wrong type
         raise InvalidValueError(what, (("$", f"is not JSON: {error}"),)) from None
     problem = find_problem(value) or _find_repeated(data)
     if problem is not None:
@@ -329,11 +339,38 @@ def _path_to_repeated(value: Any, path: str) -> tuple[str, str] | None:
     return None
 
 
+def reads_stored(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that makes something of stored records, which were checked when they were written.
+
+    Raises:
+        CorruptDatabaseError: nobody wrote them like that.
+    """
+
+    @wraps(function)
+    def read(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except OSProtocolError:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            detail = f"a record is damaged ({function.__name__}: {type(error).__name__})"
+            raise CorruptDatabaseError("the database", detail) from error
+
+    return read
+
+
 def encode(value: Any) -> str:
     """JSON text of our own records, which are known to be plain."""
     return to_json(value).decode()
 
 
 def decode(data: str | bytes | None) -> Any:
-    """What `encode` wrote; None for None."""
-    return None if data is None else from_json(data)
+    """What `encode` wrote; None for None.
+
+    Raises:
+        CorruptDatabaseError: it is something else.
+    """
+    try:
+        return None if data is None else from_json(data)
+    except ValueError as error:
+        raise CorruptDatabaseError("a record", f"is not JSON: {error}") from None

@@ -164,7 +164,7 @@ def check_path(address: str) -> None:
     """
     if "://" in address and not address.startswith("sqlite:"):
         raise InvalidOptionError("url", f"{address[:80]!r} is none that is known; write a path, or http://HOST:PORT")
-    if re.fullmatch(r"[\w.-]*[\w-]:\d+", address) and not Path(address).exists():
+    if re.fullmatch(r"[\w.-]*[\w-]:\d+", address) and not os.path.exists(address):
         raise InvalidOptionError("url", f"{address!r} is no file; for the server there write http://{address}")
 
 

@@ -22,6 +22,11 @@ _REOPENED = """
 SELECT count(*) FROM journal WHERE type = 'request.reopened' AND json_extract(value, '$.requestId') = ?
 """
 _OPEN = "SELECT run, count(*) FROM requests WHERE status = 'open' GROUP BY run"
+_STANDING = """
+SELECT key, id, workflow, status, epoch, owner, executing, ready_at, due_at, wake, deaths, children_moving,
+  children_waiting, open_requests FROM runs ORDER BY key
+"""
+_TOLD = "SELECT run, number, type, position, value FROM journal ORDER BY id"
 _FINAL = ("completed", "failed", "cancelled")
 
 
@@ -69,5 +74,14 @@ def status_of(path: Path, run_id: str) -> str:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         return str(connection.execute("SELECT status FROM runs WHERE id = ?", (run_id,)).get)
+    finally:
+        connection.close()
+
+
+def account(path: Path) -> list[tuple[Any, ...]]:
+    """Where every run stands and what its journal tells, for a message about one that should not stand there."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return [*connection.execute(_STANDING).fetchall(), *connection.execute(_TOLD).fetchall()]
     finally:
         connection.close()

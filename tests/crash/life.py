@@ -221,6 +221,9 @@ class MortalMachine(Machine):
         store.life = self._life
         return store
 
+    def watch_file(self, path: Path) -> None:
+        """One process lives at a time: nobody else writes. And to end a watch takes longer than most lives."""
+
 
 def _drop_lock(lock: locks.WorkerLock) -> None:
     """What the operating system does with a dead process's lock: it is free, its file stays."""

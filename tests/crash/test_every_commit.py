@@ -2,87 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from osprotocol import RunOptions
-from osprotocol.errors import RunCancelledError, RunFailedError
-from tests.crash import scenarios
-from tests.crash.checks import problems
-from tests.crash.clock import ManualClock
-from tests.crash.ledger import Ledger
-from tests.crash.life import Life, live
 from tests.crash.scenarios import SCENARIOS, Scenario
+from tests.crash.world import World
 
 _MOST_COMMITS = 200
-_PATIENCE = 400
-
-
-class World:
-    """A database, the time and the outside ledger of one crash experiment."""
-
-    def __init__(self, path: Path, scenario: Scenario, linger_ms: int) -> None:
-        self.path = path
-        self.scenario = scenario
-        self.linger_ms = linger_ms
-        self.clock = ManualClock()
-        self.ledger = Ledger(path)
-        self.deaths = 0
-        scenarios.set_world(self.ledger)
-
-    async def live(self, dies_at: int = 0, *, after: bool = False) -> tuple[str, Any] | None:
-        """One process: it starts the run, or finds it by its key, and works until the end or its death."""
-        life = Life(self.path, self.clock, dies_at=dies_at, dies_after=after, linger_ms=self.linger_ms)
-        self.ledger.begin_life(life)
-        ended = await live(life, self._script)
-        if ended is None:
-            self.deaths += 1
-        return ended
-
-    async def _script(self, life: Life) -> tuple[str, Any]:
-        scenario = self.scenario
-        options = RunOptions(idempotency_key="the-run")
-        execution = await life.client.create_run(scenario.workflow, scenario.input, options).start()
-        waited = 0
-        while not execution.status.is_final:
-            still = await life.settle()
-            if await scenario.people(execution, self.ledger):
-                continue
-            if still and not life.clock.jump():
-                waited += 1
-                assert waited < _PATIENCE, f"{execution} stands still: {execution.snapshot}"
-                await asyncio.sleep(0.002)
-        try:
-            return str(execution.status), await execution.result
-        except RunCancelledError as error:
-            return str(execution.status), error.reason
-        except RunFailedError as error:
-            return str(execution.status), str(error)
-
-    def check(self, told: str) -> None:
-        """Nothing that must never happen has happened."""
-        assert self.ledger.wrong == [], told
-        assert problems(self.path) == [], told
-
-    def check_end(self, ended: tuple[str, Any], told: str) -> None:
-        """The run ended as it has to, and no effect happened more often than deaths allow."""
-        self.check(told)
-        status, value = ended
-        assert status == self.scenario.status, f"{told}: {ended}"
-        assert self.scenario.result(value), f"{told}: {ended}"
-        for label in self.scenario.labels:
-            assert self.ledger.labels[label], f"{told}: effect {label} never happened"
-        for label, times in self.ledger.labels.items():
-            tries = 3 if label == "unsure" else 1
-            assert times <= tries + self.deaths, f"{told}: effect {label} happened {times} times"
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import apsw
@@ -32,6 +33,11 @@ async def asked(ctx: Context) -> bool:
 async def _begin(client: Client) -> None:
     """What a connected process commits by itself is behind us."""
     await (await client.create_run(counting, 0).start()).result
+    engine = client._engine
+    assert isinstance(engine, EmbeddedEngine)
+    worker = engine.worker
+    while not engine.writer.is_idle or worker.attempts or worker._tasks or worker.backlog:  # noqa: ASYNC110 - no event tells it
+        await asyncio.sleep(0.001)
 
 
 def _next_commit_fails(client: Client) -> None:

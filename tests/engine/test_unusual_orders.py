@@ -158,6 +158,29 @@ async def test_code_that_swallows_everything_is_abandoned(caplog: pytest.LogCapt
     assert "swallows the signal" in caplog.text
 
 
+@workflow(name="orders.nested")
+async def nested(ctx: Context, depth: int) -> bool:
+    """Cleanup in cleanup, as deep as somebody may write it."""
+    if depth == 0:
+        return (await ctx.wait_for_approval("Go on?")).approved
+    try:
+        return await nested.function(ctx, depth - 1)
+    finally:
+        await ctx.step(same, depth)
+
+
+async def test_cleanup_in_cleanup_is_not_taken_for_code_that_swallows_everything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Every `finally` on the way out is told that the run leaves memory; only code that goes on all the same is odd."""
+    async with testing.connect(always_park=True) as client:
+        execution = await nested.start(9)
+        await client.clock.settle()
+        await execution.approve()
+        assert await execution.result is True
+    assert "swallows" not in caplog.text
+
+
 async def test_run_under_a_running_loop_says_so() -> None:
     """osprotocol.run() in a program that has a loop is refused in words."""
     with pytest.raises(NoClientError, match="an event loop runs here already"):

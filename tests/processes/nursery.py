@@ -137,7 +137,8 @@ def _ended(status: int) -> int:
 
 def serve() -> None:
     """Fork and reap until the test closes the pipe."""
-    importlib.import_module("tests.processes.programs")
+    for module in ("tests.processes.programs", "osprotocol._embedded.engine"):
+        importlib.import_module(module)  # else every child would do it
     alive: set[int] = set()
     for line in sys.stdin:
         command = json.loads(line)

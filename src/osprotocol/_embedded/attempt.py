@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from osprotocol._embedded.attention import mismatch
 from osprotocol._embedded.branches import Branch, stands_before
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from osprotocol._embedded.worker import Worker
     from osprotocol.workflow import Workflow
 
+T = TypeVar("T")
 
-_SIGNALS = 3
-"""How often code that leaves memory is told so by its context operations, before it is abandoned where it stands."""
+_SIGNALS = 64
+"""How often code that leaves memory is told so by its context operations, before it is abandoned where it stands.
+Cleanup that stands in other cleanup is told once for each, and swallows nothing."""
 
 
 class Attempt:
@@ -422,6 +424,18 @@ class Attempt:
             self.worker.lost(self)
         self.fence()
 
+    def read(self, question: Callable[..., T], *arguments: Any) -> T:
+        """Ask the store what the code needs to go on; if it cannot say, the run is given back as when a commit fails.
+
+        Raises:
+            Unwind: it could not.
+        """
+        try:
+            return question(*arguments)
+        except StoreError as error:
+            self.refused(error)
+            raise Unwind from error
+
     def fence(self) -> None:
         """The run is no longer ours: nothing that its code does here counts any more."""
         if not self.fenced:
@@ -450,14 +464,15 @@ class Attempt:
         if state.executing and not self.executing:
             self.executing = True
             self._stop_lingering()
+        # Before the answers: one that came with a pause, or after it, is not handed out in it.
+        stood, self._stood = self._stood, stands_before(state)
+        if stood and not self._stood:
+            self.timers.shift()
         for event in events:
             if event.type == "request.closed" and event.position is not None:
                 self._answer(event.position)
             elif event.type == "child.ended" and event.name is not None:
                 self._answer(event.name)
-        stood, self._stood = self._stood, stands_before(state)
-        if stood and not self._stood:
-            self.timers.shift()
         if state.cancel == "asked" and not self.judging:
             self.worker.judge_cancel(self)
         if self.runnable == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from functools import cache
@@ -112,14 +113,18 @@ class EmbeddedContext(Context):
     # ---------------------------------------------------------------- gather
 
     async def gather(self, *operations: Coroutine[Any, Any, Any], return_exceptions: bool = False) -> Any:
-        attempt = self._attempt
-        branch = attempt.enter("ctx.gather") or await Abandoned()
-        for operation in operations:
-            if not asyncio.iscoroutine(operation):
-                raise WrongTaskError(f"ctx.gather with a {type(operation).__name__} that is no coroutine")
-        makes = [_given(operation) for operation in operations]
-        outcomes = await self._branches(branch, makes, None, return_exceptions)
-        return tuple(outcomes)
+        try:
+            branch = self._attempt.enter("ctx.gather") or await Abandoned()
+            for operation in operations:
+                if not asyncio.iscoroutine(operation):
+                    raise WrongTaskError(f"ctx.gather with a {type(operation).__name__} that is no coroutine")
+            makes = [_given(operation) for operation in operations]
+            return tuple(await self._branches(branch, makes, None, return_exceptions))
+        finally:
+            # A run that leaves memory does not begin the rest; Python would complain of each to its user.
+            for operation in operations:
+                if inspect.iscoroutine(operation) and inspect.getcoroutinestate(operation) == inspect.CORO_CREATED:
+                    operation.close()
 
     async def map(
         self,
@@ -182,6 +187,8 @@ class EmbeddedContext(Context):
     ) -> None:
         attempt = self._attempt
         try:
+            if attempt.unwinding:
+                raise Unwind
             group.outcomes[number] = await make()
         except (BranchStopped, Unwind):
             pass
@@ -246,7 +253,7 @@ class EmbeddedContext(Context):
         child_id = self._start_child(workflow, data, options, position, digest, recorded)
 
         def ended() -> None:
-            value = attempt.worker.final_outcome(child_id)
+            value = attempt.read(attempt.worker.final_outcome, child_id)
             if value is None or wait.done():
                 return
             attempt.answers.pop(position, None)
@@ -294,7 +301,7 @@ class EmbeddedContext(Context):
 
         def begun(operation: Operation) -> None:
             if operation.error is not None:
-                attempt.fence()
+                attempt.refused(operation.error)
 
         attempt.out.begin(position, begin, begun)
         attempt.worker.remember_options(child_id, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,8 @@ def _inside(path: Path) -> Iterator[Finding]:
     except apsw.Error as error:
         yield Finding("integrity", "bad", f"it cannot be read: {error}; restore a backup made by 'osp backup'")
     finally:
-        connection.close()
+        with contextlib.suppress(apsw.Error):  # nothing was written
+            connection.close()
 
 
 def _chain(connection: apsw.Connection) -> Finding:

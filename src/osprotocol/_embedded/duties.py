@@ -27,7 +27,7 @@ from osprotocol._embedded.writer import Writer
 from osprotocol._ids import Ids
 from osprotocol._json import encode
 from osprotocol._lifecycle import commands as c
-from osprotocol.errors import OSProtocolError
+from osprotocol.errors import CorruptDatabaseError, OSProtocolError
 from osprotocol.workflow import known_workflows
 
 _DUE_AT_ONCE = 500
@@ -38,6 +38,8 @@ _LIFE_SIGN_US = 2 * US_PER_S
 _POLL_S = 0.025
 _AWAKE_S = 0.5
 _WRITTEN_S = 10.0
+
+_log = logging.getLogger("osprotocol")
 
 
 class DueTimers:
@@ -52,6 +54,9 @@ class DueTimers:
         self._sweeping = False
         self._noted: int | None = None
         self._stopped = False
+        self._at_once = _DUE_AT_ONCE
+        self._sweeping_keys: list[int] = []
+        self._damaged: set[int] = set()
 
     def note(self, due: int | None) -> None:
         """Something is due then."""
@@ -78,12 +83,17 @@ class DueTimers:
     def _do_due(self, transaction: Transaction) -> tuple[list[int], int | None]:
         me, now = self._worker.key, transaction.now
         ours: list[int] = []
-        keys = transaction.keys("due_runs", now, me, now - _OTHERS_DUE_US, _DUE_AT_ONCE)
+        most = self._at_once + len(self._damaged)
+        found = transaction.keys("due_runs", now, me, now - _OTHERS_DUE_US, most)
+        keys = self._sweeping_keys = [key for key in found if key not in self._damaged][: self._at_once]
         for key in keys:
-            if transaction.state(key).owner == me:
-                ours.append(key)
-            if not transaction.try_apply(key, c.TimerDue()):
+            try:
+                is_ours = transaction.state(key).owner == me
+            except (OSProtocolError, ValueError, TypeError):
                 continue  # its row is damaged: the others' timers go on
+            if is_ours:
+                ours.append(key)
+            transaction.try_apply(key, c.TimerDue())
         upcoming = [state.due_at for state in transaction.states() if state.due_at is not None and state.due_at > now]
         row = transaction.connection.execute(QUERIES["next_due"], (now,)).get
         if row is not None:
@@ -93,7 +103,7 @@ class DueTimers:
             upcoming.append(row + _OTHERS_DUE_US)
         if keys:
             # More may be due, or a timeout is another worker's to judge: look again, soon or in a while.
-            upcoming.append(now if len(keys) == _DUE_AT_ONCE else now + _OTHERS_DUE_US)
+            upcoming.append(now if len(keys) == self._at_once else now + _OTHERS_DUE_US)
         return ours, min(upcoming, default=None)
 
     def _done(self, operation: Operation) -> None:
@@ -101,14 +111,26 @@ class DueTimers:
         if self._stopped:
             return
         self.note(self._noted)
+        if isinstance(operation.error, CorruptDatabaseError) and self._sweeping_keys:
+            self._pass_by_damage(operation.error)
+            return
         if operation.error is not None:
             self._arm(self._clock.now() + US_PER_S)
             return
+        self._at_once = min(2 * self._at_once, _DUE_AT_ONCE)
         ours, upcoming = operation.result
         for key in ours:
             self._worker.timer_due(key)
         if upcoming is not None:
             self.note(upcoming)
+
+    def _pass_by_damage(self, error: CorruptDatabaseError) -> None:
+        """One of those that were due is damaged: they are done one by one until it is found, and it is left alone."""
+        if len(self._sweeping_keys) == 1:
+            self._damaged.update(self._sweeping_keys)
+            _log.error("the timer of the run in row %d cannot fire: %s", self._sweeping_keys[0], error)
+        self._at_once = 1
+        self._arm(self._clock.now())
 
     def stop(self) -> None:
         self._stopped = True
@@ -380,7 +402,7 @@ class Watchdog:
                 f"{what} has held the event loop for over {limit_s:g} s at {self._where()}; everything else of this "
                 f"process waits for it; make it a plain 'def' step, which runs in a thread, or await in it"
             )
-            logging.getLogger("osprotocol").warning("run %s: %s", attempt.id, message)
+            _log.warning("run %s: %s", attempt.id, message)
             self._worker.on_loop(self._worker.log, attempt, "warning", message, step, {})
 
     def _where(self) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 from osprotocol import _limits
 from osprotocol._clock import from_datetime, to_datetime
 from osprotocol._embedded.queries import runs_now
-from osprotocol._embedded.replay import BEGINNINGS, CANCEL, COMPLETIONS
+from osprotocol._embedded.replay import BEGINNINGS, CANCEL, COMPLETIONS, forgotten_by
 from osprotocol._embedded.store import Store
-from osprotocol._json import decode
+from osprotocol._json import decode, reads_stored
 from osprotocol._lifecycle.people import identity
 from osprotocol._lifecycle.snapshot import request_of, waiting_on
 from osprotocol._lifecycle.state import REQUEST_COLUMNS, Event, RequestState, RunState
@@ -130,6 +130,7 @@ def waiting_below(store: Store, state: RunState) -> tuple[Waiting, ...]:
     return tuple(found)
 
 
+@reads_stored
 def _may_act(state: RequestState, person: str) -> bool:
     approvers = decode(state.approvers)
     return not approvers or identity(person) in {identity(name) for name in approvers}
@@ -140,6 +141,7 @@ def request_key(store: Store, request_id: str) -> int:
     return int(store.rows("SELECT key FROM requests WHERE id = ?", (request_id,))[0][0])
 
 
+@reads_stored
 def wire_event(run_id: str, cursor: int, event: Event) -> wire.Event:
     """A journal record as it goes out."""
     data = decode(event.value)
@@ -169,6 +171,7 @@ def wire_instant(instant: int) -> str:
     return to_iso(instant)
 
 
+@reads_stored
 def log_line(row: tuple[Any, ...]) -> wire.LogLine:
     """A row of ``logs`` as it goes out."""
     number, at, level, message, attempt, step, fields = row
@@ -183,34 +186,40 @@ def log_line(row: tuple[Any, ...]) -> wire.LogLine:
     )
 
 
+@reads_stored
 def step_records(events: list[Event]) -> list[wire.StepRecord]:
     """The operations that a run's journal holds, in the order in which they began."""
     records: dict[str, wire.StepRecord] = {}
     for event in events:
-        if event.type == "run.retrying":
-            for position in decode(event.value)["forgotten"]:
-                records.pop(position, None)
-        position = event.position
-        if position is None or event.type == CANCEL or event.type not in BEGINNINGS | COMPLETIONS:
-            continue
-        known = records.get(position)
-        kind = event.type.partition(".")[0]
-        if event.type == "value.recorded":
-            continue
-        began = event.started_at or event.at
-        attempts = known.attempts if known is not None else 1
-        record = wire.StepRecord(
-            key=position,
-            kind=known.kind if known is not None else kind,
-            name=event.name or "",
-            status="running",
-            attempts=attempts + 1 if event.type == "step.retrying" else attempts,
-            started_at=known.started_at if known is not None else to_datetime(began),
-        )
-        if event.type in COMPLETIONS:
-            record = _ended(record, event)
-        records[position] = record
+        _add_record(records, event)
     return list(records.values())
+
+
+def _add_record(records: dict[str, wire.StepRecord], event: Event) -> None:
+    """What an event tells of an operation."""
+    if event.type == "run.retrying":
+        for gone in forgotten_by(event):
+            records.pop(gone, None)
+    position = event.position
+    if position is None or event.type == CANCEL or event.type not in BEGINNINGS | COMPLETIONS:
+        return
+    known = records.get(position)
+    kind = event.type.partition(".")[0]
+    if event.type == "value.recorded":
+        return
+    began = event.started_at or event.at
+    attempts = known.attempts if known is not None else 1
+    record = wire.StepRecord(
+        key=position,
+        kind=known.kind if known is not None else kind,
+        name=event.name or "",
+        status="running",
+        attempts=attempts + 1 if event.type == "step.retrying" else attempts,
+        started_at=known.started_at if known is not None else to_datetime(began),
+    )
+    if event.type in COMPLETIONS:
+        record = _ended(record, event)
+    records[position] = record
 
 
 def _ended(record: wire.StepRecord, event: Event) -> wire.StepRecord:

@@ -16,6 +16,7 @@ from osprotocol._embedded.transaction import LogRow, Transaction
 from osprotocol._embedded.writer import Writer
 from osprotocol._json import encode, find_problem
 from osprotocol.context import running_step
+from osprotocol.errors import StoreError
 
 if TYPE_CHECKING:
     from osprotocol._embedded.attempt import Attempt
@@ -44,7 +45,8 @@ class RunLogs:
         self, run: int, run_id: str, attempt: int, level: str, message: str, step: str | None, fields: dict[str, Any]
     ) -> None:
         """Add a line; beyond LOG_LINES_PER_RUN or LOG_BYTES_PER_RUN one line says so and the rest is dropped."""
-        lines, size = self._written.get(run) or self._store.rows("count_logs", (run,))[0]
+        counted = self._written.get(run) or self._count(run)
+        lines, size = counted or (0, 0)
         if lines > _limits.LOG_LINES_PER_RUN:
             return
         full = None
@@ -57,13 +59,22 @@ class RunLogs:
             message = f"log of run {run_id} is full ({full}); the rest is dropped"
         data = message.encode("utf-8", "replace")[: _limits.LOG_LINE_BYTES]
         text, more = data.decode("utf-8", "ignore").replace("\x00", "␀"), _fields_text(fields)
-        self._written[run] = lines + 1, size + len(data) + len(more or "")
+        if counted is not None:
+            self._written[run] = lines + 1, size + len(data) + len(more or "")
         if len(self._written) > _RUNS_COUNTED:
             self._written.pop(next(iter(self._written)))
         self._waiting.append(LogRow(run, self._clock.now(), level, text, attempt, step, more))
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_later(_ROUND_S, self.flush)
+
+    def _count(self, run: int) -> tuple[int, int] | None:
+        """Lines and bytes that are stored; None when the store cannot say, which code that logs is not told."""
+        try:
+            lines, size = self._store.rows("count_logs", (run,))[0]
+        except StoreError:
+            return None
+        return lines, size
 
     def flush(self) -> None:
         """Store what has been collected."""

@@ -116,7 +116,7 @@ async def _ask(
     wait = Wait(loop=attempt.loop)
 
     def answered(request: RequestState | None = None) -> None:
-        request = request or attempt.worker.request_at(attempt.key, position)
+        request = request or attempt.read(attempt.worker.request_at, attempt.key, position)
         if request is None or request.status in ("open", "cancelled") or wait.done() or attempt.unwinding:
             return
         value = taken(request)
@@ -151,7 +151,7 @@ async def _wait_for_answer(
     attempt.answers[position] = answered
     attempt.asking += 1
     try:
-        asked = attempt.worker.request_at(attempt.key, position) if recorded is not None else None
+        asked = attempt.read(attempt.worker.request_at, attempt.key, position) if recorded is not None else None
         if asked is None or asked.status == "cancelled":
             attempt.out.begin(position, lambda transaction: _open(transaction, attempt, command, digest), opened)
         elif asked.status != "open":
@@ -186,7 +186,7 @@ async def ask_attention(
         return c.OpenRequest(attempt.epoch, key, "attention", position, prompt, text, shown_digest(prompt, text))
 
     def answered(request: RequestState | None = None) -> None:
-        request = request or attempt.worker.request_at(attempt.key, position)
+        request = request or attempt.read(attempt.worker.request_at, attempt.key, position)
         if request is None or request.status in ("open", "cancelled") or wait.done() or attempt.unwinding:
             return
         answer = decode(request.answer)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from osprotocol._json import decode
 from osprotocol._lifecycle.state import Event
+from osprotocol.errors import CorruptDatabaseError
 
 BEGINNINGS = frozenset(("step.started", "step.retrying", "sleep.started", "request.opened", "child.started"))
 COMPLETIONS = frozenset(
@@ -65,14 +66,18 @@ class Replay:
 
 
 def read_journal(events: list[Event]) -> Replay:
-    """The replay that a run's events give."""
+    """The replay that a run's events give.
+
+    Raises:
+        CorruptDatabaseError: a retry does not say what it forgets.
+    """
     replay = Replay()
     for event in events:
         kind = event.type
         if kind == "run.started":
             replay.input = event.value
         elif kind == "run.retrying":
-            _forget(replay, decode(event.value)["forgotten"])
+            _forget(replay, forgotten_by(event))
         elif kind == CANCEL:
             replay.order.append(CANCEL)
         elif event.position is not None and kind in BEGINNINGS:
@@ -80,6 +85,19 @@ def read_journal(events: list[Event]) -> Replay:
         elif event.position is not None and kind in COMPLETIONS:
             _complete(replay, event)
     return replay
+
+
+def forgotten_by(event: Event) -> list[str]:
+    """Positions that a retry forgets.
+
+    Raises:
+        CorruptDatabaseError: it does not say.
+    """
+    told = decode(event.value)
+    positions = told.get("forgotten") if isinstance(told, dict) else None
+    if not isinstance(positions, list) or not all(isinstance(one, str) for one in positions):
+        raise CorruptDatabaseError("journal", f"record {event.number} does not say what it forgets")
+    return positions
 
 
 def _operation(replay: Replay, event: Event) -> Recorded:

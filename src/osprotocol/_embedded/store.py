@@ -5,6 +5,7 @@ One writing connection, used by one thread at a time; one reading connection for
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ from osprotocol._embedded.database import (
     IMPATIENT_MS,
     check_filesystem,
     check_platform,
+    closed_on_error,
     failure_of,
     identity_of,
     migrate,
@@ -27,14 +29,20 @@ from osprotocol._embedded.database import (
     open_reader,
     prepare_folder,
     set_durability,
-    translate,
     translated,
 )
 from osprotocol._embedded.queries import QUERIES
-from osprotocol._embedded.transaction import Change, Ids, Transaction, event_of_row, run_of_row
+from osprotocol._embedded.transaction import Change, Ids, Transaction, checksum, event_of_row, run_of_row
 from osprotocol._embedded.upstream import MARK, PATIENT_MS, ChangeTooLargeError, Upstream, recorder_of
 from osprotocol._lifecycle.state import Event, RequestState, RunState
-from osprotocol.errors import EngineClosedError, EngineError, ForkedProcessError, OSProtocolError, StoreError
+from osprotocol.errors import (
+    CorruptDatabaseError,
+    EngineClosedError,
+    EngineError,
+    ForkedProcessError,
+    OSProtocolError,
+    StoreError,
+)
 
 _FOREIGN_BATCH = 10_000
 
@@ -68,14 +76,15 @@ class Operation:
 class Group:
     """A finished group: every operation with its outcome, and what changed."""
 
-    __slots__ = ("changes", "claimed", "foreign", "is_too_large", "operations")
+    __slots__ = ("changes", "claimed", "doubtful", "foreign", "is_divisible", "operations")
 
     def __init__(self, operations: list[Operation]) -> None:
         self.operations = operations
         self.changes: dict[int, Change] = {}
         self.claimed: list[tuple[RunState, list[Event]]] = []
+        self.doubtful: list[RunState] = []
         self.foreign: dict[int, Change] = {}
-        self.is_too_large = False
+        self.is_divisible = False
 
     def add(self, later: Group) -> None:
         """Add what was committed right after it, for those who are told both at once."""
@@ -86,6 +95,7 @@ class Group:
                     self.claimed[number] = change.state, [*events, *change.events]
             _add(self.changes, changes)
         self.claimed += later.claimed
+        self.doubtful += later.doubtful
 
 
 class Store:
@@ -131,22 +141,23 @@ class Store:
         self.owner: int | None = None
         self.after: Callable[[Transaction], None] = lambda transaction: None
         connection = self._open()
-        with translated(path):
+        with translated(path), closed_on_error(connection):
             self.reader = open_reader(path, vfs=vfs)
-        self._writer = connection
-        self._notice(connection)
+            with closed_on_error(self.reader):
+                self._writer = connection
+                self._notice(connection)
 
     # ------------------------------------------------------------------ opening
 
     def _open(self) -> apsw.Connection:
         connection = open_connection(self.path, self._durability, vfs=self._vfs)
-        migrate(connection, self.path)
-        if self.upstream is not None:
-            connection.set_busy_timeout(PATIENT_MS)
-        elif connection.table_exists("main", MARK):
-            source = connection.execute("SELECT source FROM replica").get
-            connection.close()
-            raise EngineError(str(self.path), f"is this machine's copy of {source}; connect to that")
+        with translated(self.path), closed_on_error(connection):
+            migrate(connection, self.path)
+            if self.upstream is not None:
+                connection.set_busy_timeout(PATIENT_MS)
+            elif connection.table_exists("main", MARK):
+                source = connection.execute("SELECT source FROM replica").get
+                raise EngineError(str(self.path), f"is this machine's copy of {source}; connect to that")
         self._synchronous = self._durability
         self._data_version = -1
         return connection
@@ -188,7 +199,8 @@ class Store:
             self._closed = True
             for connection in (self._writer, self.reader):
                 if connection is not None and os.getpid() == self._pid:
-                    connection.close()
+                    with contextlib.suppress(apsw.Error):  # a log that could not be copied into the file is read again
+                        connection.close()
             self._writer = None
 
     # ------------------------------------------------------------------ writing
@@ -197,12 +209,13 @@ class Store:
         """Run every operation in one transaction and commit; the caller holds `lock`.
 
         An operation that is refused has its `error`, the others go through. When the database fails, every operation
-        has the error, unless the commit turns out to have happened. What is too large for one commit becomes several.
+        has the error, unless the commit turns out to have happened. What is too large for one commit becomes several,
+        and so does what meets damage in the file, which then keeps nobody else from going on.
         """
         group = Group(operations)
         while not self._try(group):
             pass
-        if group.is_too_large and len(operations) > 1:
+        if group.is_divisible and len(operations) > 1:
             middle = len(operations) // 2
             for part in (operations[:middle], operations[middle:]):
                 group.add(self.commit(part))
@@ -231,10 +244,12 @@ class Store:
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever fails fails this group, never the thread that commits
             failure = failure_of(error, self.path)
-            group.is_too_large = isinstance(error, ChangeTooLargeError)
+            group.is_divisible = isinstance(error, ChangeTooLargeError) or isinstance(failure, CorruptDatabaseError)
             if not self._read_back(transaction):
                 self.owned.clear()
                 self.ids.journal = min(self.ids.journal, last_seen)
+                # Where reading back failed too, the claims may stand: whoever claimed gives the runs back.
+                group.doubtful = [] if transaction is None else [state for state, _ in transaction.claimed]
                 for operation in operations:
                     operation.error = failure
                 return True
@@ -314,12 +329,11 @@ class Store:
     def _read_back(self, transaction: Transaction | None) -> bool:
         """Whether the transaction is in the database although it raised. The connection is opened anew."""
         if self._writer is not None:
-            try:
+            with contextlib.suppress(apsw.Error):  # the connection is given up in any case
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
+            with contextlib.suppress(apsw.Error):
                 self._writer.close()
-            except apsw.Error:
-                pass  # the connection is given up in any case
             self._writer = None
         if transaction is None:
             return False
@@ -381,9 +395,8 @@ class Store:
         if not self.lock.acquire(blocking=False):
             return None
         try:
-            return self._notice(self._connected())
-        except apsw.Error as error:
-            raise translate(error, self.path) from error
+            with translated(self.path):
+                return self._notice(self._connected())
         finally:
             self.lock.release()
 
@@ -420,6 +433,18 @@ class Store:
         with translated(self.path):
             row = self.reader.execute(QUERIES["load_run_by_id"], (run_id,)).fetchone() if run_id.isascii() else None
             return None if row is None else _with_requests(self.reader, run_of_row(row))
+
+    def result_of(self, state: RunState) -> str | None:
+        """JSON of what a completed run returned.
+
+        Raises:
+            CorruptDatabaseError: it is damaged.
+        """
+        rows = self.rows("final_event", (state.key,))
+        event = event_of_row(rows[0][:-1]) if rows else None
+        if event is None or checksum(state.key, event) != rows[0][-1]:
+            raise CorruptDatabaseError(f"journal of run {state.key}", "the record of its result is damaged")
+        return event.value
 
     def load(self, key: int) -> RunState | None:
         """The run in that row, as committed now."""

@@ -64,6 +64,8 @@ def run_of_row(row: tuple[object, ...]) -> RunState:
     status = _STATUS.get(state.status)
     if status is None:
         raise CorruptDatabaseError(f"run {state.id}", f"its status {state.status!r} is none")
+    if type(state.event) is not int:
+        raise CorruptDatabaseError(f"run {state.id}", "the numbers of its journal are damaged")
     return state._replace(status=status)
 
 
@@ -164,23 +166,40 @@ class Transaction:
         kept = tuple(known[key] for key in sorted(known) if known[key].is_open or known[key].id == named)
         return state._replace(requests=kept)
 
+    def requests(self, key: int) -> list[RequestState]:
+        """Every request of a run, those of this transaction included, oldest first."""
+        known = {request.key: request for request in map(RequestState._make, self.rows("requests_of_run", key))}
+        for request in (*self._requests.values(), *self._staged_requests):
+            if request.run == key:
+                known[request.key] = request
+        return [known[number] for number in sorted(known)]
+
     def journal(self, key: int) -> list[Event]:
         """Every event of a run, those of this transaction included.
 
         Raises:
-            CorruptDatabaseError: a row does not have its checksum, or a number is missing.
+            CorruptDatabaseError: a row cannot be read or does not have its checksum, or a number is missing.
         """
-        staged = [event for run, event in (*self._rows, *self._staged_rows) if run == key]
-        first = staged[0].number if staged else None
+        events = [event for run, event in (*self._rows, *self._staged_rows) if run == key]
+        if not events or events[0].number != 1:
+            events = self._stored_journal(key) + events
+        if len(events) != self.state(key).event:
+            raise CorruptDatabaseError(f"journal of run {key}", f"it ends with record {len(events)}, there were more")
+        return events
+
+    def _stored_journal(self, key: int) -> list[Event]:
         events: list[Event] = []
-        if first != 1:
-            rows = self.connection.execute(QUERIES["events_of_run"], (key, 0, -1))
-            for _, run, *columns, stored in rows:
+        try:
+            for _, run, *columns, stored in self.connection.execute(QUERIES["events_of_run"], (key, 0, -1)):
                 event = event_of_row(tuple(columns))
                 if checksum(run, event) != stored or event.number != len(events) + 1:
                     raise CorruptDatabaseError(f"journal of run {key}", f"record {event.number} is damaged")
                 events.append(event)
-        return events + staged
+        except (apsw.CorruptError, UnicodeDecodeError) as error:
+            # One run's, as far as anybody knows: its neighbours must not stand still for it.
+            problem = f"what follows record {len(events)} cannot be read: {error}"
+            raise CorruptDatabaseError(f"journal of run {key}", problem) from error
+        return events
 
     def rows(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:
         """The rows of a named query."""

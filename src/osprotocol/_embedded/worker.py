@@ -31,7 +31,7 @@ from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.policy import policy_text
 from osprotocol._lifecycle.state import Event, RequestState, RunState
 from osprotocol.engine import for_nobody
-from osprotocol.errors import CorruptDatabaseError, FencedError, OSProtocolError, UnknownWorkflowError
+from osprotocol.errors import CorruptDatabaseError, FencedError, OSProtocolError, StoreError, UnknownWorkflowError
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.run import RunOptions, RunStatus, no_options
 from osprotocol.workflow import Workflow, find_workflow, known_workflows
@@ -79,6 +79,7 @@ class Worker:
         self._suspects = Suspects(self.loop, self._claim_backlog)
         self._executor: ThreadPoolExecutor | None = None
         self._claim_queued = False
+        self._unusable: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.abandoned: list[Any] = []
         self.on_evicted: Callable[[], None] = lambda: None
@@ -130,14 +131,27 @@ class Worker:
         assert self.key is not None
         try:
             events = transaction.journal(key)
+            if any(event.type == "run.retrying" for event in events):
+                read_journal(events)  # what a retry forgets is the only thing in it that may make no sense
             decision = transaction.apply(key, c.Claim(self.key))
         except FencedError:
             return
-        except CorruptDatabaseError as error:
-            self._quarantine(transaction, key, str(error))
+        except (CorruptDatabaseError, ValueError, KeyError, TypeError) as error:
+            transaction.drop()
+            self._set_aside(transaction, key, str(error))
             return
         transaction.keep()
         transaction.claimed.append((decision.state, [*events, *decision.events]))
+
+    def _set_aside(self, transaction: Transaction, key: int, problem: str) -> None:
+        """A run is damaged: it is held if that can still be written, and nobody else is kept from going on."""
+        try:
+            self._quarantine(transaction, key, problem)
+        except (OSProtocolError, ValueError, KeyError, TypeError) as error:
+            transaction.drop()
+            if key not in self._unusable:
+                self._unusable.add(key)
+                logging.getLogger("osprotocol").error("run in row %d cannot be executed: %s (%s)", key, problem, error)
 
     def _room_in(self, transaction: Transaction) -> int:
         """How many more this transaction may claim; places are taken when it is committed, in `begin`."""
@@ -182,8 +196,10 @@ class Worker:
             if room <= 0 or (query == "ready_prime_suspects" and found):
                 continue
             # Those that are ready longest, whatever their workflow: a busy workflow starves no other.
-            rows = [row for name in list(known_workflows()) for row in transaction.rows(query, name, room)]
-            for _, key in sorted(rows)[:room]:
+            most_rows = room + len(self._unusable)
+            rows = [row for name in list(known_workflows()) for row in transaction.rows(query, name, most_rows)]
+            usable = [row for row in sorted(rows) if row[1] not in self._unusable]
+            for _, key in usable[:room]:
                 self.claim(transaction, key)
                 found += 1
         return found > 0 or self._room_in(transaction) <= 0  # without room nobody has looked
@@ -284,20 +300,26 @@ class Worker:
 
     def lost(self, attempt: Attempt) -> None:
         """The store failed under the attempt: give the run back as soon as the store works again."""
-        key = attempt.key
+        self.give_back(attempt.state._replace(epoch=attempt.epoch))
 
-        def give_back(transaction: Transaction) -> None:
-            state = transaction.state(key)
-            if state.owner == self.key and state.epoch == attempt.epoch and not state.is_final:
-                transaction.apply(key, c.Yield(state.epoch, state.event, release=True, runnable=True))
+    def give_back(self, claimed: RunState) -> None:
+        """Let anybody go on with a run, if it is still ours as claimed; tried until the store works."""
 
-        def given(operation: Operation) -> None:
-            if operation.error is not None and not isinstance(operation.error, OSProtocolError):
-                return
-            if operation.error is not None and self.accepts:
-                self.loop.call_later(_TROUBLE_S, self.writer.put, Operation(give_back, given))
+        def release(transaction: Transaction) -> None:
+            state = transaction.state(claimed.key)
+            is_ours = state.id == claimed.id and state.owner == self.key and state.epoch == claimed.epoch
+            if is_ours and not state.is_final:
+                transaction.apply(state.key, c.Yield(state.epoch, state.event, release=True, runnable=True))
 
-        self.writer.put(Operation(give_back, given))
+        def released(operation: Operation) -> None:
+            if isinstance(operation.error, StoreError) and self.accepts:
+                self.loop.call_later(_TROUBLE_S, again)
+
+        def again() -> None:
+            if self.accepts:
+                self.writer.put(Operation(release, released))
+
+        self.writer.put(Operation(release, released))
 
     def put_quietly(self, run: Callable[[Transaction], Any]) -> None:
         """Do something in a transaction that nobody waits for."""
@@ -335,7 +357,7 @@ class Worker:
             return None
         result = "null"
         if state.status is RunStatus.COMPLETED:
-            result = self.store.rows("final_event", (state.key,))[0][0] or "null"
+            result = self.store.result_of(state) or "null"
         told = encode({"runId": run_id, "status": state.status.value})
         return f'{told[:-1]},"error":{state.error or "null"},"result":{result}}}'
 

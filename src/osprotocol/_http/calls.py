@@ -16,6 +16,7 @@ from osprotocol._ids import Ids
 from osprotocol.errors import (
     EngineClosedError,
     EngineError,
+    InvalidOptionError,
     NotSupportedError,
     OSProtocolError,
     TooManyRequestsError,
@@ -56,6 +57,7 @@ class Calls:
 
     Raises:
         NotSupportedError: the packages that HTTP needs are not installed.
+        InvalidOptionError: no server can have that address.
     """
 
     def __init__(self, address: Address, token: Token | None, ids: Ids) -> None:
@@ -71,15 +73,19 @@ class Calls:
         self.answered = 0
         self._ids = ids
         self._trouble = httpx2.TransportError
+        self._unusable = httpx2.InvalidURL
         self._closed = False
         # A plain connection verifies nothing, and reading the machine's certificates takes a while.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if address.is_plain else ssl.create_default_context()
-        self._http = httpx2.AsyncClient(
-            base_url=address.url + API,
-            verify=verify,
-            timeout=httpx2.Timeout(_ANSWER_S, connect=_CONNECT_S, pool=None),
-            trust_env=not address.is_local,  # a proxy is no way to this machine
-        )
+        try:
+            self._http = httpx2.AsyncClient(
+                base_url=address.url + API,
+                verify=verify,
+                timeout=httpx2.Timeout(_ANSWER_S, connect=_CONNECT_S, pool=None),
+                trust_env=not address.is_local,  # a proxy is no way to this machine
+            )
+        except httpx2.InvalidURL as error:
+            raise InvalidOptionError("url", f"{address.url!r} is not usable: {error}") from None
         self._stream_timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S, pool=None)
 
     async def get(self, path: str, query: Query | None = None, *, patient: bool = True) -> Any:
@@ -135,6 +141,8 @@ class Calls:
                 try:
                     response = await self._http.request(method, path, params=query, content=body, headers=sent)
                     return self._read(response)
+                except self._unusable as unfit:
+                    raise InvalidOptionError("filter", f"does not fit into a URL: {unfit}") from None
                 except (self._trouble, UnreachableError) as trouble:
                     error, pause = self._unreachable(trouble), next(pauses, None)
                 except TooManyRequestsError as refusal:  # nothing was done, and it says when to come back

@@ -16,7 +16,7 @@ from osprotocol._http.address import Address, Token
 from osprotocol._http.calls import Calls
 from osprotocol._http.logs import RecentLogs
 from osprotocol._http.stream import Stream
-from osprotocol._http.updates import load, update_of
+from osprotocol._http.updates import load, reads_answers, update_of
 from osprotocol._http.watches import Watches
 from osprotocol._ids import Ids
 from osprotocol._lifecycle import commands as c
@@ -139,6 +139,7 @@ class HttpEngine:
 
     # --------------------------------------------------------------- the verbs
 
+    @reads_answers
     async def start(
         self,
         workflow: Workflow[Any, Any] | str,
@@ -152,6 +153,7 @@ class HttpEngine:
         detail = await self.calls.post("/runs", body)
         return self._updated(detail, listener, mark, reply=detail["id"])
 
+    @reads_answers
     async def take_over(
         self, run_id: str, kind: str, after_step: str | None, listener: Listener | None = None
     ) -> Update:
@@ -161,6 +163,7 @@ class HttpEngine:
         detail = await self.calls.post(path, bodies.take_over_body(kind, after_step))
         return self._updated(detail, listener, mark, reply=detail["id"])
 
+    @reads_answers
     async def execute(self, run_id: str, command: c.Command) -> Update:
         self._check_open()
         path, body = bodies.request_of_command(run_id, command)
@@ -182,6 +185,7 @@ class HttpEngine:
             )
         return None
 
+    @reads_answers
     async def get(self, run_id: str, listener: Listener | None = None) -> Update:
         self._check_open()
         path, mark = bodies.run_path(run_id), self.watches.mark()
@@ -191,11 +195,13 @@ class HttpEngine:
         self._logs.add(detail["id"], [load(LogLine, line) for line in lines["items"]])
         return self._updated(detail, listener, mark)
 
+    @reads_answers
     async def list_runs(self, filter: Filter, limit: int, cursor: str | None) -> Page[RunSnapshot]:
         self._check_open()
         page = await self.calls.get("/runs", bodies.runs_query(filter, limit, cursor))
         return Page(items=tuple(load(RunSnapshot, one) for one in page["items"]), next_cursor=page["nextCursor"])
 
+    @reads_answers
     async def requests(self, filter: RequestFilter, limit: int, cursor: str | None) -> Page[Request]:
         self._check_open()
         page = await self.calls.get("/requests", bodies.requests_query(filter, limit, cursor))
@@ -205,6 +211,7 @@ class HttpEngine:
             items = tuple(one for one in items if not one.approvers or person in map(identity, one.approvers))
         return Page(items=items, next_cursor=page["nextCursor"])
 
+    @reads_answers
     async def find_request(self, request_id: str) -> Request:
         self._check_open()
         return load(Request, await self.calls.get(bodies.request_path(request_id)))
@@ -224,6 +231,7 @@ class HttpEngine:
         finally:
             del self._reading[run_id]
 
+    @reads_answers
     async def logs(self, run_id: str, after: int, limit: int) -> list[LogLine]:
         self._check_open()
         lines = [load(LogLine, line) for line in await self._numbered(bodies.run_path(run_id, "/logs"), after, limit)]
@@ -246,6 +254,7 @@ class HttpEngine:
             after = page["nextCursor"]
         return found
 
+    @reads_answers
     async def steps(self, run_id: str) -> list[StepRecord]:
         self._check_open()
         page = await self.calls.get(bodies.run_path(run_id, "/steps"))
@@ -254,7 +263,7 @@ class HttpEngine:
     async def events(self, run_id: str | None, after: int) -> AsyncIterator[Event]:
         self._check_open()
         if run_id is not None:
-            run_id = str((await self.calls.get(bodies.run_path(run_id)))["id"])
+            run_id = update_of(await self.calls.get(bodies.run_path(run_id))).run_id
         bell = asyncio.Event()
         self._bells[bell] = run_id
         self.stream.ensure()
@@ -278,10 +287,12 @@ class HttpEngine:
         finally:
             del self._bells[bell]
 
+    @reads_answers
     async def _has_ended(self, run_id: str, after: int) -> bool:
         update = update_of(await self.calls.get(bodies.run_path(run_id)))
         return update.status.is_final and after >= update.event
 
+    @reads_answers
     async def read_events(self, run_id: str | None, after: int, limit: int) -> list[Event]:
         self._check_open()
         path = "/events" if run_id is None else bodies.run_path(run_id, "/events")
@@ -296,6 +307,7 @@ class HttpEngine:
         self._check_open()
         await self.calls.delete(bodies.run_path(run_id))
 
+    @reads_answers
     async def prune(self, older_than: datetime | timedelta) -> int:
         self._check_open()
         if isinstance(older_than, timedelta):
@@ -309,6 +321,7 @@ class HttpEngine:
     def workflows(self) -> list[WorkflowInfo]:
         return list(self._workflows)
 
+    @reads_answers
     async def statistics(self) -> Statistics:
         self._check_open()
         return load(Statistics, await self.calls.get("/statistics"))
@@ -321,10 +334,12 @@ class HttpEngine:
             return [str(error)]
         return []
 
+    @reads_answers
     async def workers(self) -> list[WorkerInfo]:
         self._check_open()
         return [load(WorkerInfo, one) for one in (await self.calls.get("/workers"))["items"]]
 
+    @reads_answers
     async def evict(self, worker_id: str) -> int:
         self._check_open()
         if not bodies.is_id(worker_id):

@@ -91,7 +91,7 @@ class Stream:
                 self._on_refused()
             except UnreachableError as error:
                 told = str(error)
-            except (OSProtocolError, ValueError, TypeError, KeyError) as error:
+            except (OSProtocolError, ValueError, TypeError, LookupError, AttributeError) as error:
                 told = str(error)
                 self._on_open()  # there is a server, so it can be asked
             finally:

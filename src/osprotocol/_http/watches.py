@@ -151,6 +151,7 @@ class Watches:
     async def _ask_once(self, run_id: str, watch: _Watch) -> bool:
         try:
             detail = await self._calls.get(run_path(run_id))
+            update_of(detail)  # what is no answer of a server of ours is asked for again
         except RunNotFoundError:
             self._end(run_id, watch, None)
         except EngineClosedError:

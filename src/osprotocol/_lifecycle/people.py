@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from osprotocol import _limits
@@ -27,6 +28,7 @@ from osprotocol.errors import (
 
 _US_PER_MS = 1_000
 ATTENTION_CHOICES = ("retry", "skip")
+_DECIDED_BY_PEOPLE = ("approved", "rejected", "answered")
 
 
 def identity(name: str) -> str:
@@ -44,6 +46,11 @@ def check_person(by: str) -> str:
     if not person or len(by) > _limits.NAME_CHARACTERS or any(ord(character) < 32 for character in by):
         raise InvalidNameError("name of the person who acts", by[:40], "it is empty, too long or not printable")
     return person
+
+
+def closer_of(status: str, answered: Sequence[str]) -> str | None:
+    """Who decided a request, of those who answered; nobody if its time was over or it was cancelled."""
+    return answered[-1] if answered and status in _DECIDED_BY_PEOPLE else None
 
 
 def open_request(change: Change, command: OpenRequest) -> None:
@@ -135,7 +142,7 @@ def _ready_to_answer(
     state = change.state
     if not request.is_open:
         responses = decode(request.responses)
-        closer = responses[-1]["by"] if responses else None
+        closer = closer_of(request.status, [response["by"] for response in responses])
         if any(identity(response["by"]) == person for response in responses) and request.kind == "approval":
             return request, person
         raise RequestClosedError(state.id, request.id, request.status, closer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from osprotocol._json import decode, encode
+from osprotocol._json import decode, encode, reads_stored
 from osprotocol.protocol.cancel import Cancel
 from osprotocol.protocol.retry import Retry
 from osprotocol.protocol.timeout import Timeout
@@ -54,6 +54,7 @@ def policy_text(timeout: Timeout | None, retry: Retry | None, cancel: Cancel | N
 
 
 @lru_cache(maxsize=1_024)
+@reads_stored
 def parse_policy(text: str) -> Policy:
     """The policy that `policy_text` wrote."""
     return _DEFAULT if text == _DEFAULT_TEXT else Policy(**decode(text))

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from osprotocol._clock import to_datetime
-from osprotocol._json import decode
+from osprotocol._json import decode, reads_stored
 from osprotocol._lifecycle.change import timeout_at, timeout_left
 from osprotocol._lifecycle.state import RequestState, RunState
 from osprotocol.protocol.request import Request
@@ -17,6 +17,7 @@ def _moment(instant: int | None) -> datetime | None:
     return None if instant is None else to_datetime(instant)
 
 
+@reads_stored
 def waiting_on(state: RunState) -> tuple[Waiting, ...]:
     """Why the run does not move by itself, oldest first."""
     if state.is_final:
@@ -53,6 +54,7 @@ def progress_of(state: RunState) -> ExecutionProgress:
     return ExecutionProgress(current=state.progress_current, total=state.progress_total, message=state.progress_message)
 
 
+@reads_stored
 def snapshot_of(
     state: RunState, *, worker: str | None = None, stuck: str | None = None, below: tuple[Waiting, ...] = ()
 ) -> RunSnapshot:
@@ -87,6 +89,7 @@ def snapshot_of(
     )
 
 
+@reads_stored
 def request_of(state: RequestState, run_id: str, workflow: str) -> Request:
     """The request as it looks from outside."""
     return Request(

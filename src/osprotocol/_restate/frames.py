@@ -21,9 +21,15 @@ def unframe(data: bytes) -> tuple[Header, list[bytes]]:
         ValueError: it is something else.
     """
     line, _, rest = data.partition(b"\n")
-    header: Header = json.loads(line)
+    try:
+        header: Header = json.loads(line)
+        lengths = header.pop("parts")
+    except (RecursionError, TypeError, AttributeError, LookupError) as error:
+        raise ValueError(f"no frame: {error}") from None
     parts, start = [], 0
-    for length in header.pop("parts"):
+    for length in lengths if isinstance(lengths, list) else (None,):
+        if type(length) is not int or length < 0:
+            raise ValueError("no frame: its parts have no lengths")
         parts.append(rest[start : start + length])
         start += length
     if start != len(rest):

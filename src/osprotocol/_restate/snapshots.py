@@ -12,10 +12,10 @@ from typing import Final
 
 import apsw
 
-from osprotocol._embedded.database import SCHEMA_VERSION, migrate
+from osprotocol._embedded.database import SCHEMA_VERSION, migrate, translated
 from osprotocol._restate.frames import Header
 from osprotocol._restate.ingress import Ingress
-from osprotocol.errors import SchemaTooNewError
+from osprotocol.errors import CorruptDatabaseError, SchemaTooNewError
 
 LEAST_BYTES: Final = 8 * 1_048_576
 """A snapshot is made once the entries since the last one are as large as it, and at least so large: all snapshots
@@ -68,7 +68,16 @@ def restore(ingress: Ingress, head: Header, connection: apsw.Connection, path: P
 
     Raises:
         SchemaTooNewError: a newer osprotocol made it.
+        CorruptDatabaseError: it is damaged.
     """
+    try:
+        with translated(path):
+            return _restore(ingress, head, connection, path)
+    except zlib.error as error:
+        raise CorruptDatabaseError(str(path), f"the snapshot of the ledger is damaged: {error}") from error
+
+
+def _restore(ingress: Ingress, head: Header, connection: apsw.Connection, path: Path) -> bool:
     with _beside(path) as file:
         unpacker = zlib.decompressobj()
         with file.open("wb") as whole:
@@ -78,6 +87,8 @@ def restore(ingress: Ingress, head: Header, connection: apsw.Connection, path: P
                     return False
                 whole.write(unpacker.decompress(part))
             whole.write(unpacker.flush())
+        if not unpacker.eof:  # only there the checksum is looked at
+            raise CorruptDatabaseError(str(path), "the snapshot of the ledger is cut off")
         source = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             schema = int(source.execute("PRAGMA user_version").get)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from osprotocol.protocol.retry import Retry
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+|\d+(?:\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])?")
+_DIGITS = 9
 _UNITS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -46,7 +48,8 @@ def retry(text: str) -> Retry:
     """``3``, ``3:1s`` or ``3:1s:exponential``: retries, delay, backoff."""
     attempts, _, rest = text.partition(":")
     delay, _, backoff = rest.partition(":")
-    if not attempts.isascii() or not attempts.isdigit() or backoff not in ("", "none", "linear", "exponential"):
+    is_number = attempts.isascii() and attempts.isdigit() and len(attempts) <= _DIGITS
+    if not is_number or backoff not in ("", "none", "linear", "exponential"):
         raise CommandError(f"--retry: {text!r} is not N, N:DELAY or N:DELAY:none|linear|exponential")
     options: dict[str, Any] = {"attempts": int(attempts)}
     if delay:
@@ -137,7 +140,7 @@ def input_of(words: Sequence[str], schema: dict[str, Any] | None, what: str) -> 
     if len(words) == 1:
         word = words[0]
         source = read_source(word)
-        if source is None and word.endswith(".json") and not _only_text(schema, None) and Path(word).is_file():
+        if source is None and word.endswith(".json") and not _only_text(schema, None) and os.path.isfile(word):
             source = read_source("@" + word)
         if source is not None:
             return value_for(source.removesuffix("\n"), schema, what)

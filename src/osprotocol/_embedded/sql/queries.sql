@@ -58,7 +58,8 @@ WHERE run = ? AND number > ? ORDER BY number LIMIT ?;
 SELECT at FROM journal WHERE run = ? ORDER BY number DESC LIMIT 1;
 
 -- name: final_event
-SELECT value FROM journal WHERE run = ? AND type = 'run.completed' ORDER BY number DESC LIMIT 1;
+SELECT number, at, type, status, position, name, digest, started_at, value, checksum FROM journal
+WHERE run = ? AND type = 'run.completed' ORDER BY number DESC LIMIT 1;
 
 -- name: ready_runs
 SELECT ready_at, key FROM runs WHERE ready_at IS NOT NULL AND workflow = ? AND deaths = 0 ORDER BY ready_at LIMIT ?;
