@@ -32,6 +32,7 @@ NAMES = (
     "forked_kills",
     "power_loss",
     "histories",
+    "real_histories",
     "named_points",
     "api_fuzz",
     "contention",

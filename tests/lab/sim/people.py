@@ -99,7 +99,7 @@ class Desk:
         """Look for questions now and then, and answer some."""
         chance = self.world.chance
         while not until():
-            await self.nap(5, 150)
+            await self.nap(10, 300)
             try:
                 requests = (await self.node.client.requests()).items
             except EngineError:
@@ -209,8 +209,10 @@ class Desk:
         """Help every run on until all are final."""
         client, account = self.node.client, self.account
         account.held.clear()
+        pause_s = 0.01
         while True:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.25 * pause_s, 0.5)
             moving = (await client.list(status=_MOVING, limit=200)).items
             if not moving:
                 return

@@ -150,7 +150,7 @@ _KINDS = ("act", "act", "act", "thread", "sleep", "ask", "ask", "input", "once",
 
 def make(chance: random.Random, depth: int = 0) -> list[Op]:
     """A program."""
-    most = (4, 2, 1)[depth]
+    most = (3, 2, 1)[depth]
     return [_make_one(chance, depth) for _ in range(1 + int(chance.random() * most))]
 
 

@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import heapq
 import itertools
-import os
 import random
-import shutil
 import sys
-import tempfile
 import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import apsw
 
-from osprotocol._clock import SystemClock
 from osprotocol._embedded.store import Group, Store
+from tests.lab.sim.disk import the_disk
 from tests.lab.sim.loop import START_US
 from tests.lab.sim.node import Node
 
 _MOST_AT_ONCE = 8
 
-_template: bytes | None = None
-_folder: Path | None = None
-_numbers = itertools.count()
+_COLLECT_EVERY = 64
 
-
-def _new_folder() -> Path:
-    global _folder
-    if _folder is None or not _folder.exists():
-        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        _folder = Path(tempfile.mkdtemp(prefix="osp-sim-", dir=place))
-        atexit.register(shutil.rmtree, _folder, ignore_errors=True)
-    folder = _folder / str(next(_numbers))
-    folder.mkdir()
-    return folder
-
-
-def _empty_database() -> bytes:
-    """A new database, made once by the store itself."""
-    global _template
-    if _template is None:
-        folder = _new_folder()
-        path = folder / "template.db"
-        Store(path, SystemClock(), "off").close()
-        _template = path.read_bytes()
-        shutil.rmtree(folder)
-    return _template
+_numbers = itertools.count(1)
 
 
 class World:
@@ -66,9 +38,9 @@ class World:
 
     def __init__(self, seed: str) -> None:
         self.chance = random.Random(seed)
-        self.folder = _new_folder()
-        self.path = self.folder / "runs.db"
-        self.path.write_bytes(_empty_database())
+        self._disk = the_disk()
+        self._disk.mount()
+        self.path = self._disk.path
         self.now_us = START_US
         self.skew_us = 0
         self.nodes: list[Node] = []
@@ -241,7 +213,7 @@ class World:
     def reader(self) -> apsw.Connection:
         """A connection of the observer's own."""
         if self._reader is None:
-            self._reader = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+            self._reader = self._disk.open_reader()
         return self._reader
 
     def rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -261,6 +233,6 @@ class World:
         self._close_dead()
         if self._reader is not None:
             self._reader.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if next(_numbers) % 64 == 0:
+        self._disk.unmount()
+        if next(_numbers) % _COLLECT_EVERY == 0:
             gc.collect()
