@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +21,7 @@ from osprotocol._restate.engine import RestateEngine  # noqa: E402
 from osprotocol.errors import OSProtocolError  # noqa: E402
 from osprotocol.protocol.run import FINAL_STATUSES, RunStatus  # noqa: E402
 from osprotocol.server.reference import reference  # noqa: E402
+from tests.lab import guarantees  # noqa: E402
 from tests.lifecycle.situations import COMMANDS, ENGINE, PEOPLE, SITUATIONS, outcome  # noqa: E402
 from tests.wire.error_samples import SAMPLES  # noqa: E402
 
@@ -125,6 +127,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "engines": engines,
     "errors": errors,
     "http": reference,
+    "lab": guarantees.figures,
+    **{name: partial(guarantees.held_by, name) for name in guarantees.HELD},
 }
 
 

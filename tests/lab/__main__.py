@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = (
     "soak",
     "product_kills",
-    "mutants",
     "fuzz",
     "io_faults",
     "forked_kills",
@@ -42,6 +41,7 @@ NAMES = (
     "clock_cases",
     "migrations",
     "bit_rot",
+    "mutants",
     "simulation",
 )
 """Every harness, in the order in which they begin: the long ones first, and last what can be shortened."""

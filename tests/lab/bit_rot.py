@@ -343,9 +343,10 @@ HARNESS = Harness(
     name="bit_rot",
     title="single bits flip in a file",
     case=case,
-    full=3_000,
+    full=1_600,
+    share=800,
     small=40,
-    quotas={"quarantined": 300, "neighbours went on": 300, "refused": 5, "harmless": 100},
+    quotas={"quarantined": 150, "neighbours went on": 150, "refused": 2, "harmless": 50},
     small_marks=("quarantined", "neighbours went on", "harmless"),
 )
 

@@ -148,9 +148,10 @@ HARNESS = Harness(
     name="contention",
     title="eight processes claim the runs of one file",
     case=case,
-    full=50,
+    full=30,
+    share=15,
     small=1,
-    quotas={**dict.fromkeys(SHAPES, 10), "several processes claimed": 40, "a long reader was there": 40},
+    quotas={**dict.fromkeys(SHAPES, 6), "several processes claimed": 24, "a long reader was there": 24},
     small_marks=("sleeper", "several processes claimed"),
 )
 

@@ -307,6 +307,7 @@ HARNESS = Harness(
     title="Histories of concurrent calls, put in order",
     case=case,
     full=20_000,
+    share=5_000,
     small=100,
     quotas={
         "vote and expiry in the same instant": 1_000,

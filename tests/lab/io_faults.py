@@ -215,6 +215,7 @@ HARNESS = Harness(
     title="I/O faults: every call of the disk fails, once, in a burst and for a while",
     case=_do,
     full=len(cases()),
+    share=4_000,
     small=90,
     quotas={
         "fault met": 20_000,

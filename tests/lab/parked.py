@@ -87,6 +87,7 @@ HARNESS = Harness(
     title="ten thousand parked runs outlive the kill of their process",
     case=case,
     full=4,
+    share=2,
     small=2,
     quotas={"asking": 2, "sleeping": 2},
     small_marks=_KINDS,

@@ -318,6 +318,7 @@ HARNESS = Harness(
     title="images of disks after a power cut",
     case=case,
     full=50_000,
+    share=6_250,
     small=250,
     quotas={
         "lost tail at normal": 2_000,

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from osprotocol import ApprovalConfig, Context, connect, step, workflow
+from osprotocol._embedded.books import Books
+from osprotocol.server import serve
+from osprotocol.server.settings import ServerSettings
 from tests.lab.harness import Tally, check_small, work
 from tests.lab.product import workflows
 from tests.lab.product.history import Answer, Cancel, History, Start, Vote
@@ -134,3 +139,30 @@ def test_a_gap_in_a_stream_is_seen(small: Small) -> None:
     assert "4 came after 2" in found
     assert "4 came after 4" in found
     assert "gave 4 events" in found
+
+
+# asyncio leaves the socket of one that comes too late for it to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_that_comes_while_a_server_stops(
+    turns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed: nobody waits for it until the grace time is over."""
+    address: list[tuple[str, int]] = []
+    late: list[socket.socket] = []
+    shutdown = uvicorn.Server.shutdown
+
+    async def shutdown_later(self: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        late.append(socket.create_connection(address[0]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await shutdown(self, sockets)
+
+    monkeypatch.setattr(uvicorn.Server, "shutdown", shutdown_later)
+    monkeypatch.setattr(serve, "_GRACE_S", 3_600)  # a test that waits for it does not end
+    async with connect(tmp_path / "runs.db", worker=False) as client:
+        books = await Books.open(client._engine)  # type: ignore[arg-type]
+        async with serve.serving(client, books, ServerSettings(port=0)) as settings:
+            address.append(("127.0.0.1", settings.port))
+        await books.close()
+    late[0].close()

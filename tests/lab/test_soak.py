@@ -14,7 +14,7 @@ from tests.lab.soak import HARNESS, SECONDS, Soak
 
 def test_small_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machinery: a few seconds say nothing about what grows."""
-    monkeypatch.setenv(SECONDS, "4")
+    monkeypatch.setenv(SECONDS, "3")
     check_small(HARNESS)
 
 
@@ -69,7 +69,20 @@ def test_what_grows_is_judged(leak: Sample, told: str) -> None:
         )  # fmt: skip
         for soak in (steady, growing):
             soak.finished.append(10 * number)
+            soak.events.append(100 * number)
     assert steady.judge(Tally(), 300) == []
-    (found,) = growing.judge(Tally(), 300)
-    assert told in found
+    found = growing.judge(Tally(), 300)
+    assert found
+    assert all(told in one for one in found)
     assert growing.judge(Tally(), 4) == []
+
+
+def test_runs_that_leave_more_and_more_are_judged() -> None:
+    """Ten events a run in the first part, fifteen in the second."""
+    soak = Soak()
+    for number in range(200):
+        soak.samples.append(Sample(number * 1.5, 70, 30, 9, 4))
+        soak.finished.append(10 * number)
+        soak.events.append(100 * number + max(0, number - 100) * 50)
+    (found,) = soak.judge(Tally(), 300)
+    assert "10.0 events in the first part, 15.0 in the second" in found

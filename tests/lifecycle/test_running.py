@@ -350,6 +350,40 @@ def test_a_worker_whose_run_was_taken_away_is_refused() -> None:
         story.do(c.Complete(epoch, "1"))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        c.Complete(1, "1"),
+        c.Fail(1, ERROR, True, 0.0, ()),
+        c.Yield(1, 0, release=True),
+        c.EndCancelled(1),
+        c.SetProgress(1, 1, 2, None),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_a_former_owner_decides_nothing(command: c.Command) -> None:
+    """Another worker owns the run by now; whose command it is, its epoch tells."""
+    story = Story().claim()
+    story.die()
+    story.claim()
+    before = story.state
+    with pytest.raises(FencedError):
+        story.do(command)
+    assert story.state == before
+
+
+def test_a_record_of_a_former_owner_is_not_used() -> None:
+    """Also while another worker owns the run; what a step gave is told, other records are refused."""
+    story = Story().claim()
+    story.die()
+    story.claim()
+    decision = story.do(c.Record(1, (c.Entry("step.completed", "1", "load", value="1"),)))
+    assert isinstance(decision.error, FencedError)
+    assert (story.events[-1].type, story.events[-1].position) == ("attempt.late-result", None)
+    with pytest.raises(FencedError):
+        story.do(c.Record(1, (c.Entry("sleep.completed", "1", "sleep"),)))
+
+
 def test_a_late_step_result_is_told_and_not_used() -> None:
     """It becomes an event `attempt.late-result` without a position, so replay does not see it."""
     story = SITUATIONS["completed"]()

@@ -167,6 +167,17 @@ async def test_counting_is_over_when_who_asked_has_gone(tmp_path: Path) -> None:
         assert (await client.statistics()).open_requests == 0
 
 
+async def test_counting_keeps_no_commit_from_leaving_the_log(tmp_path: Path) -> None:
+    """What was counted is let go: nothing is read any more as of that commit, and the log can be emptied."""
+    async with opened(tmp_path) as (client, engine, _):
+        await client.statistics()
+        await (await client.create_run(quick).start()).wait()
+        await engine.writer.drain()
+        engine.store.reader.set_busy_timeout(0)
+        busy, _, _ = engine.store.reader.execute("PRAGMA query_only = 0; PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+        assert busy == 0
+
+
 async def test_a_closed_client_counts_nothing(tmp_path: Path) -> None:
     """It says so."""
     async with opened(tmp_path) as (_, engine, _clock):

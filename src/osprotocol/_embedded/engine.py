@@ -89,9 +89,7 @@ class EmbeddedEngine:
         self._deletions = 0
         self._machine = machine or Machine()
         self.store = self._machine.open_store(path, self.clock, durability, vfs, upstream)
-        self.writer = Writer(
-            self.store, self._on_group, lambda: self.worker.executing, self._machine.new_lane()
-        )
+        self.writer = Writer(self.store, self._on_group, lambda: self.worker.executing, self._machine.new_lane())
         self.run_logs = RunLogs(self.store, self.writer, self.clock, self._on_logs)
         self.worker = Worker(
             self.store,
@@ -375,6 +373,8 @@ class EmbeddedEngine:
                 for event in found:
                     after = event.cursor if key is None else event.number
                     yield event
+                if len(found) == _EVENTS_AT_ONCE:
+                    await asyncio.sleep(0)  # else a long history would hold up everybody until it is read
                 if key is not None and not found:
                     state = self.store.load(key)
                     if state is None or (state.is_final and after >= state.event):
@@ -412,6 +412,8 @@ class EmbeddedEngine:
             if run not in ids:
                 state = self.store.load(run)
                 ids[run] = state.id if state is not None else ""
+                if len(ids) > _KEYS:  # whoever listens for ever meets any number of runs
+                    del ids[next(iter(ids))]
             found.append(listing.wire_event(ids[run], cursor, event_of_row(tuple(columns))))
         return found
 

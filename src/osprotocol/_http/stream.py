@@ -22,6 +22,7 @@ from osprotocol.errors import (
 _PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # How long nobody has to listen before the connection is given up: handles come and go.
 _LINGER_S = 5.0
+_SETTLES_S = 0.5
 _log = logging.getLogger("osprotocol")
 
 
@@ -64,6 +65,7 @@ class Stream:
         self._on_refused = on_refused
         self._task: asyncio.Task[None] | None = None
         self._resumes = False
+        self._connecting: asyncio.Future[None] | None = None
         self.is_open = False
         self.position = 0
 
@@ -75,6 +77,10 @@ class Stream:
     async def close(self) -> None:
         """Stop listening."""
         if self._task is not None:
+            if self._connecting is not None:
+                # A connection that is made in the instant in which its task is cancelled would be lost, and stay open.
+                both = (self._task, self._connecting)
+                await asyncio.wait(both, timeout=_SETTLES_S, return_when=asyncio.FIRST_COMPLETED)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -104,11 +110,19 @@ class Stream:
 
     async def _listen_once(self) -> None:
         """Listen until the stream ends or nobody wants it any more."""
+        self._connecting = connecting = asyncio.get_running_loop().create_future()
+        try:
+            await self._listen_connected(connecting)
+        finally:
+            self._connecting = None
+
+    async def _listen_connected(self, connecting: asyncio.Future[None]) -> None:
         if not self._resumes:
             newest = await self._calls.get("/events", {"newest": "true", "limit": 1}, patient=False)
             self.position = int(newest["nextCursor"] or 0)
         headers = {"Last-Event-ID": str(self.position)}
         async with self._calls.stream("/events", {}, headers) as chunks:
+            connecting.set_result(None)
             self.is_open = self._resumes = True
             self._on_open()
             leaving = asyncio.create_task(self._leave_when_unwanted())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from osprotocol._embedded.books import Books
 
 _GRACE_S = 5
+_LATE_S = 0.05
 _KEEP_ALIVE_S = 30
 _HEADER_BYTES = 65_536
 _BACKLOG = 1_024
@@ -52,6 +53,22 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asking = asyncio.create_task(self._end_late_connections())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            asking.cancel()
+
+    async def _end_late_connections(self) -> None:
+        """Those that uvicorn does not know yet when it asks all to end: it would wait for them in vain."""
+        while True:
+            await asyncio.sleep(_LATE_S)
+            for connection in list(self.server_state.connections):
+                transport: asyncio.Transport | None = getattr(connection, "transport", None)
+                if transport is not None and not transport.is_closing():
+                    connection.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

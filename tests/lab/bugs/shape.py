@@ -24,7 +24,7 @@ class Cases:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Node:
     """A test of the suite, by its pytest node id."""
 
     node: str
@@ -60,6 +60,6 @@ class Bug:
     file: str
     old: str
     new: str
-    caught_by: Cases | Tests
+    caught_by: Cases | Node
     says: str
     hangs: bool = False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import httpx2
 import pytest
 
 from osprotocol import RunStatus
+from osprotocol._embedded.engine import EmbeddedEngine
 from tests.server.console import questions
 from tests.server.console.reading import form_in
 from tests.server.security.world import World, world
@@ -151,6 +153,9 @@ async def test_the_log_can_be_searched_and_downloaded() -> None:
     """The file has one line for each line of the log."""
     async with world() as made:
         run_id = await made.start("operator", "breaking", "two\nlines")
+        engine = cast("EmbeddedEngine", made.client._engine)
+        engine.run_logs.flush()
+        await engine.writer.drain()
         browser, page = await opened(made, "viewer", f"/runs/{run_id}?tab=logs&q=about")
         assert "about to fail" in page
         assert "No line fits." in (await browser.get(f"/runs/{run_id}?tab=logs&q=nothing+like+it")).text

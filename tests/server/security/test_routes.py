@@ -86,6 +86,14 @@ def test_a_route_without_permission_is_found() -> None:
     assert "GET /api/declared" not in found
 
 
+async def test_who_may_only_look_changes_nothing() -> None:
+    """S1: whatever changes a run asks for more than to see it."""
+    async with world() as it:
+        changing = [one for one in declared(it.app.routes) if one[0] in ("POST", "PUT", "PATCH", "DELETE")]
+        assert len(changing) > 30
+        assert [one for one in changing if Permission.READ in one[2] and len(set(one[2])) == 1] == []
+
+
 async def test_only_a_few_routes_are_public() -> None:
     """S1: what everybody may reach is the sign-in, the static files and the health of the server."""
     async with world() as it:
