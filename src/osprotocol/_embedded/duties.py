@@ -181,7 +181,11 @@ class Membership:
             row = transaction.connection.execute(QUERIES["add_worker"], (worker_id, name, now, now, names)).get
             return int(row)
 
-        self._worker.key = self._store.owner = await self._writer.execute(register)
+        try:
+            self._worker.key = self._store.owner = await self._writer.execute(register)
+        except BaseException:
+            self._lock.release()  # whoever tries again takes another
+            raise
         await self._bury_dead()
         self._worker.accepts = self._worker.backlog = True
         self._worker.claim_more()
