@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import osprotocol
 from osprotocol import Context, RunOptions, RunStatus, step, testing, workflow
+from osprotocol._embedded.engine import EmbeddedEngine
 from osprotocol.errors import EngineClosedError, IdempotencyConflictError, NoClientError, StepFailedError
 
 
@@ -179,6 +181,20 @@ async def test_cleanup_in_cleanup_is_not_taken_for_code_that_swallows_everything
         await execution.approve()
         assert await execution.result is True
     assert "swallows" not in caplog.text
+
+
+async def test_a_worker_that_joins_again_looks_for_what_fell_due_meanwhile() -> None:
+    """What another process parks while this one has lost its place is told to nobody here; it wakes all the same."""
+    async with testing.connect(always_park=True, autojump=False) as client:
+        execution = await nap.start()
+        await client.clock.settle()
+        engine = cast("EmbeddedEngine", client._engine)
+        engine.timers._arm(engine.clock.now() + 10**12)  # as if nobody had told when the sleep ends
+        (worker,) = await client.workers()
+        await client.evict(worker.id)
+        await client.clock.advance(ms=10_000)
+        await client.clock.settle()
+        assert execution.status is RunStatus.COMPLETED
 
 
 async def test_run_under_a_running_loop_says_so() -> None:

@@ -1,7 +1,8 @@
 """Simulation (T6, T11, T17): the real engine on seeded event loops with virtual time.
 
 Several processes share one file in one thread. Which of them goes on, when time passes, what fails, who dies, is
-stopped or has a wrong clock, and what people do, follows from the number of the case.
+stopped or has a wrong clock, and what people do, follows from the number of the case. What a number does changes with
+the story; so each bug that was found here has a plain test of its scenario as well, in tests/engine.
 """
 
 from __future__ import annotations
@@ -10,13 +11,6 @@ import gc
 
 from tests.lab.harness import Harness, Tally, main
 from tests.lab.sim.story import Story
-
-REGRESSIONS = (
-    598,  # a step that waited for a thread began after its run had gone on elsewhere
-    6156,  # a process that evicted its own worker went on to claim runs with it
-    6693,
-)
-"""Schedules that found a bug; what they do changes when the story does, so each bug has a test of its own as well."""
 
 
 def case(number: int, tally: Tally) -> None:
@@ -76,6 +70,7 @@ HARNESS = Harness(
         "a caller was told of trouble": 1_000,
         "a vote came before its deadline": 1_000,
         "killed during an effect": 1_000,
+        "a record of an old epoch was refused": 2_000,
         "an effect overlapped with its successor": 100,
         "an effect began while a pause was on its way": 50,
     },

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.lab import simulation
 from tests.lab.harness import Tally, check_small
 
@@ -20,11 +18,6 @@ print([simulation.trace(number, Tally()) for number in range(20, 28)])
 
 def test_no_schedule_violates_a_guarantee() -> None:
     check_small(simulation.HARNESS)
-
-
-@pytest.mark.parametrize("number", simulation.REGRESSIONS)
-def test_a_schedule_that_once_found_a_bug_holds(number: int) -> None:
-    simulation.case(number, Tally())
 
 
 def test_the_same_number_is_the_same_schedule_in_any_process() -> None:

@@ -189,6 +189,7 @@ class Membership:
         await self._bury_dead()
         self._worker.accepts = self._worker.backlog = True
         self._worker.claim_more()
+        self._worker.on_joined()
         self._next()
 
     def _next(self) -> None:

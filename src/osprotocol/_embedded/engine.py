@@ -116,8 +116,9 @@ class EmbeddedEngine:
             self.store.after = self.worker.claim_touched
             self._unattend = self._machine.attend(self.worker, log_level)
             self._membership = self._new_membership()
+            # Also when it joins again: what came due, or was parked, meanwhile has told nobody.
+            self.worker.on_joined = self.timers.sweep
             await self._membership.join()
-            self.timers.sweep()
         self._poll.ensure()
 
     def _new_membership(self) -> Membership:

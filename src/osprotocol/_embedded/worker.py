@@ -83,6 +83,7 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.abandoned: list[Any] = []
         self.on_evicted: Callable[[], None] = lambda: None
+        self.on_joined: Callable[[], None] = lambda: None
         self.call_in_turn: Callable[[str, int, str, Callable[[], Any]], None] = lambda *_: None
         self._ended: asyncio.Event = asyncio.Event()
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from osprotocol import _limits
@@ -16,6 +24,19 @@ Instant = Annotated[
     datetime, PlainSerializer(lambda moment: to_iso(from_datetime(moment)), return_type=str, when_used="json")
 ]
 """An aware UTC datetime; on the wire ISO 8601 with milliseconds."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("needs a time zone, for example 2026-01-31T00:00:00Z")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is not in the years 1 to 9999") from None
+
+
+GivenInstant = Annotated[Instant, AfterValidator(_in_utc)]
+"""An instant that somebody outside gave: without a time zone it names none."""
 
 
 class Wire(BaseModel):

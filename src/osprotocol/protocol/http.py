@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from osprotocol import _limits
-from osprotocol.protocol._wire import Instant, Wire
+from osprotocol.protocol._wire import GivenInstant, Instant, Wire
 from osprotocol.protocol.approval import ApprovalConfig
 from osprotocol.protocol.events import BulkResult
 from osprotocol.protocol.request import Request
@@ -105,8 +105,8 @@ class FilterBody(Wire):
     workflow: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     text: str | None = None
-    started_after: Instant | None = None
-    started_before: Instant | None = None
+    started_after: GivenInstant | None = None
+    started_before: GivenInstant | None = None
     parent: str | None = None
 
 
@@ -165,7 +165,7 @@ class BulkVoteResults(Wire):
 class PruneBody(Wire):
     """Remove the final runs that ended before an instant."""
 
-    older_than: Instant
+    older_than: GivenInstant
 
 
 class RunDetail(RunSnapshot):

@@ -31,16 +31,16 @@ def set_account(account: Account) -> None:
     _account[:] = [account]
 
 
-async def _act(label: str, ms: int, failures: int) -> str:
+async def _act(label: str, ms: int, failures: int, *, once: bool = False) -> str:
     account, current = _account[0], current_step()
-    node = account.world.turning
-    account.begins(current.idempotency_key, label, current.attempt)
+    node, epoch = account.world.turning, getattr(current, "_attempt").epoch  # noqa: B009 - it is none of a user's
+    account.begins(current.idempotency_key, label, current.attempt, epoch=epoch, once=once)
     if ms:
         await asyncio.sleep(ms / 1_000)
     if current.attempt <= failures:
         account.ends(current.idempotency_key, node)
         raise ConnectionError(label)
-    account.ends(current.idempotency_key, node)
+    account.ends(current.idempotency_key, node, epoch=epoch)
     return f"did {label}"
 
 
@@ -53,7 +53,7 @@ async def act(label: str, ms: int, failures: int) -> str:
 @step(name="sim.once", at_most_once=True)
 async def act_once(label: str, ms: int) -> str:
     """Does something that must not be done twice."""
-    return await _act(label, ms, 0)
+    return await _act(label, ms, 0, once=True)
 
 
 @step(name="sim.thread")

@@ -14,7 +14,7 @@ from tests.lab.sim.account import Account
 from tests.lab.sim.node import Node
 from tests.lab.sim.people import Desk
 from tests.lab.sim.program import PEOPLE, careful, fits, make, program, set_account, timed
-from tests.lab.sim.watching import Watcher, early_timers, late_votes
+from tests.lab.sim.watching import Watcher, early_timers, late_votes, wrong_counts
 from tests.lab.sim.world import World
 
 _CHAOS_US = 2_000_000
@@ -42,6 +42,8 @@ class Story:
         self.known: dict[str, str] = {}
         self.programs: dict[str, Any] = {}
         self._crashes = 0
+        self._freezes = self.world.chance.choice((0, 0, 0.05, 0.2))
+        self.account.on_effect = self._on_effect
         set_account(self.account)
 
     # ------------------------------------------------------------------ the plot
@@ -143,10 +145,11 @@ class Story:
 
     def _plan_trouble(self) -> None:
         world, chance = self.world, self.world.chance
+        troubles = (self._kill, self._stop, self._set_clock, self._evict, self._freeze_and_evict)
         for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
             world.after(
-                int(chance.random() ** 2 * 3_000_000),
-                chance.choice((self._kill, self._stop, self._set_clock, self._evict)),
+                int(chance.random() ** 3 * 1_200_000),
+                chance.choice(troubles),
             )
         world.after(30_000, self._keep_alive)
 
@@ -175,14 +178,34 @@ class Story:
             chance.choice(self.world.nodes).set_clock(by_us)
             self.world.mark("a clock was set back" if by_us < 0 else "a clock was set forward")
 
-    def _evict(self) -> None:
+    def _freeze_and_evict(self) -> None:
+        """A worker is stopped; somebody takes its runs away; it goes on as before."""
+        living = self._living()
+        if living:
+            self._freeze(self.world.chance.choice(living))
+
+    def _freeze(self, node: Node) -> None:
+        if not node.is_dead and not self.world.is_calm:
+            node.stop(self.world.chance.choice((100_000, 400_000, 1_500_000)))
+            self.world.mark("stopped for a while")
+            self.world.after(self.world.chance.choice((1_000, 50_000)), lambda: self._evict(node))
+
+    def _on_effect(self, node: Node) -> None:
+        """In the middle of an effect is the worst instant to be stopped at, if there is somebody to go on."""
+        chance = self.world.chance
+        if chance.random() < self._freezes and len(self._living()) > 1:
+            self.world.after(int(chance.random() * 20_000), lambda: self._freeze(node))
+
+    def _evict(self, node: Node | None = None) -> None:
         """An operator takes the runs of a worker away, which may be alive and at work."""
         living = [node for node in self._living() if node.engine is not None and node.engine.worker.key is not None]
         others = [node for node in self.world.nodes if not node.is_dead and node.client._opened is not None]
+        if node is not None and self.world.chance.random() < 0.5:
+            others = [one for one in others if one is not node] or others
         if self.world.is_calm or not living or not others:
             return
         chance = self.world.chance
-        node, by = chance.choice(living), chance.choice(others)
+        node, by = node or chance.choice(living), chance.choice(others)
         membership = node.engine._membership if node.engine is not None else None
         if membership is None or membership.worker_id is None:
             return
@@ -261,7 +284,8 @@ class Story:
         world = self.world
         wrong = [*world.problems]
         if not wrong:
-            wrong += problems_in(world.reader) + late_votes(world) + early_timers(world)
+            wrong += problems_in(world.reader) + late_votes(world) + early_timers(world) + wrong_counts(world)
+            wrong += self.account.repeated()
             wrong += self._untrue()
         if wrong:
             raise Violation("; ".join(wrong[:5]))
@@ -282,8 +306,10 @@ class Story:
                     wrong.append(f"{what[1]} gave two runs, {about} and {by_key[what[1]]}")
             elif kind == "ended":
                 wrong += self._check_end(about, what[1], what[2], runs)
-            elif kind == "cancel" and what[1] == "cancelled" and runs[about][0] != "cancelled":
-                wrong.append(f"run {about} was said to be cancelled and is {runs[about][0]}")
+            elif kind == "cancel" and runs[about][0] != "cancelled":
+                # One whose before_cancel nobody has come to judge says "cancelling" too, and may yet end otherwise.
+                if what[1] == "cancelled" or runs[about][1] != "sim.careful":
+                    wrong.append(f"run {about} was said to be {what[1]} and is {runs[about][0]}")
             elif kind in ("voted", "answered"):
                 votes.setdefault(about, {})[what[1]] = what[2:]
         for request_id, told in votes.items():

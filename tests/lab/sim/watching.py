@@ -6,7 +6,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from osprotocol._embedded.store import Group
+from osprotocol._embedded.store import Group, Operation
+from osprotocol.errors import FencedError
 from tests.crash.checks import problems_in
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _OWNERS = {
     "run.progress",
     "run.completed",
 }
+# Events by which code goes on, which no run does in a pause that is settled.
+# (What came for it in the pause may be recorded, and is handed out later; so may what was running.)
+_MOVES = _OWNERS - {"run.progress", "step.completed", "step.failed", "step.retrying", "request.completed"}
 _EARLY_SLEEPS = """
 SELECT r.id, j.position FROM journal j JOIN runs r ON r.key = j.run
 JOIN journal begun ON begun.run = j.run AND begun.position = j.position AND begun.type = 'sleep.started'
@@ -40,6 +44,7 @@ class Watcher:
         self._world = world
         self._owners: dict[int, int | None] = {}
         self._epochs: dict[int, int] = {}
+        self._settled: set[int] = set()
 
     def committed(self, node: Node, group: Group) -> None:
         """Only the owner of a run writes its journal, ownership changes with the epoch, and no run is in limbo."""
@@ -53,7 +58,13 @@ class Watcher:
                 world.wrong(f"{node} (worker {worker}) added {types & _OWNERS} to run {key}, which {owner} owns")
             if change.state.epoch < epoch or (claimed and change.state.epoch == epoch):
                 world.wrong(f"run {key} was claimed with epoch {change.state.epoch} after {epoch}")
+            is_settled = change.state.pause_settled_at is not None
+            if key in self._settled and is_settled and types & _MOVES:
+                world.wrong(f"run {key} went on in its pause: {types & _MOVES}")
+            (self._settled.add if is_settled else self._settled.discard)(key)
             self._owners[key], self._epochs[key] = change.state.owner, change.state.epoch
+        if any(_is_fenced(operation) for operation in group.operations):
+            world.mark("a record of an old epoch was refused")
         if world.commits % _LOOK_EVERY == 0:
             self.look()
 
@@ -61,6 +72,29 @@ class Watcher:
         """The file as it is now."""
         for problem in problems_in(self._world.reader):
             self._world.wrong(problem)
+
+
+def _is_fenced(operation: Operation) -> bool:
+    told = operation.error if operation.error is not None else getattr(operation.result, "error", None)
+    return isinstance(told, FencedError)
+
+
+def wrong_counts(world: World) -> list[str]:
+    """Approvals whose outcome is not what their votes say."""
+    wrong = []
+    sql = "SELECT id, status, responses, required, threshold, approvers FROM requests WHERE kind = 'approval'"
+    for name, status, told, required, threshold, named in world.rows(sql):
+        responses, approvers = json.loads(told), {one.casefold() for one in json.loads(named)}
+        people = [one["by"].casefold() for one in responses]
+        yes = sum(one["approved"] for one in responses)
+        no = len(responses) - yes
+        is_lost = no >= threshold or (approvers and len(approvers) - no < required)
+        should = "approved" if yes >= required else "rejected" if is_lost else None
+        if len(people) != len(set(people)) or (approvers and not set(people) <= approvers):
+            wrong.append(f"{name} counts {people}, of {approvers or 'anybody'}")
+        if (status in ("approved", "rejected")) != (should is not None) or (should is not None and status != should):
+            wrong.append(f"{name} is {status} with {yes} for and {no} against; {required} for or {threshold} against")
+    return wrong
 
 
 def late_votes(world: World) -> list[str]:

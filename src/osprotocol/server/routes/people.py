@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from fastapi import Query, Request
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from osprotocol import _limits
 from osprotocol import errors as e
 from osprotocol._json import digest
 from osprotocol._lifecycle.people import identity
-from osprotocol.protocol._wire import Instant, Wire
+from osprotocol.protocol._wire import GivenInstant, Wire
 from osprotocol.protocol.events import Page
 from osprotocol.protocol.http import AuditEntry, Me, TokenInfo, UserInfo
 from osprotocol.server.access import Permission, Principal, Role, allow
@@ -36,15 +35,6 @@ Anybody = Annotated[Principal, allow(Permission.OWN)]
 Keeper = Annotated[Principal, allow(Permission.PEOPLE)]
 Auditor = Annotated[Principal, allow(Permission.AUDIT)]
 RoleName = Literal["viewer", "operator", "approver", "admin"]
-
-
-def _in_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("needs a time zone, for example 2026-01-31T00:00:00Z")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is not in the years 1 to 9999") from None
 
 
 class NewUserBody(Wire):
@@ -82,7 +72,7 @@ class NewTokenBody(Wire):
     user: str | None = None
     roles: tuple[RoleName, ...] | None = Field(default=None, min_length=1)
     workflows: tuple[str, ...] | None = None
-    expires_at: Annotated[Instant, AfterValidator(_in_utc)] | None = None
+    expires_at: GivenInstant | None = None
 
 
 class NewToken(TokenInfo):
