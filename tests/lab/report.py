@@ -60,18 +60,19 @@ class Outcome:
 
 
 def write_report(folder: Path, outcomes: list[Outcome], seconds: float, scale: float) -> list[str]:
-    """Write report.md and report.json; gives what is wrong."""
-    wrong = [problem for outcome in outcomes for problem in outcome.problems(is_full=scale >= 1)]
-    folder.mkdir(exist_ok=True)
+    """Write report.md and report.json; gives what is wrong.
+
+    What an earlier report in that folder says of other harnesses is kept, each with the commit that it is of.
+    """
+    file = folder / "report.json"
     facts = _facts(seconds, scale)
-    told = {
-        "facts": facts,
-        "problems": wrong,
-        "harnesses": {outcome.harness.name: _outcome_json(outcome) for outcome in outcomes},
-    }
-    (folder / "report.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text("\n".join(_markdown(facts, outcomes, wrong)) + "\n", encoding="utf-8")
-    return wrong
+    known = json.loads(file.read_text(encoding="utf-8"))["harnesses"] if file.exists() else {}
+    known |= {one.harness.name: _outcome_json(one, facts, is_full=scale >= 1) for one in outcomes}
+    folder.mkdir(exist_ok=True)
+    told = {"facts": facts, "harnesses": known}
+    file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text("\n".join(_markdown(told)) + "\n", encoding="utf-8")
+    return [problem for outcome in outcomes for problem in outcome.problems(is_full=scale >= 1)]
 
 
 def _facts(seconds: float, scale: float) -> dict[str, Any]:
@@ -90,44 +91,47 @@ def _facts(seconds: float, scale: float) -> dict[str, Any]:
     }
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: Outcome, facts: dict[str, Any], *, is_full: bool) -> dict[str, Any]:
     return {
         "title": outcome.harness.title,
+        "commit": facts["commit"],
         "cases": outcome.cases,
         "planned": outcome.planned,
         "seconds": round(outcome.seconds),
+        "problems": outcome.problems(is_full=is_full),
         "counts": dict(sorted(outcome.tally.counts.items())),
         "marks": dict(sorted(outcome.tally.marks.items())),
+        "quotas": dict(sorted(outcome.harness.quotas.items())),
         "gauges": {name: round(value, 4) for name, value in sorted(outcome.tally.gauges.items())},
         "failures": [{"case": one.case, "what": one.what, "replay": one.replay} for one in outcome.failures],
     }
 
 
-def _markdown(facts: dict[str, Any], outcomes: list[Outcome], wrong: list[str]) -> list[str]:
+def _markdown(told: dict[str, Any]) -> list[str]:
+    harnesses: dict[str, Any] = told["harnesses"]
+    wrong = [problem for one in harnesses.values() for problem in one["problems"]]
     lines = ["# Report of the reliability lab", ""]
-    lines += [", ".join(f"{name} {value}" for name, value in facts.items()), ""]
+    lines += [", ".join(f"{name} {value}" for name, value in told["facts"].items()), ""]
     lines += [f"**{len(wrong)} problems.**" if wrong else "**Everything held.**", ""]
     lines += [f"- {problem}" for problem in wrong]
-    lines += ["", "| Harness | Cases | Seconds | Failed |", "| --- | --: | --: | --: |"]
-    lines += [
-        f"| {one.harness.title} (`{one.harness.name}`) | {one.cases:,} | {one.seconds:,.0f} | {len(one.failures)} |"
-        for one in outcomes
-    ]
-    for outcome in outcomes:
-        lines += _section(outcome)
+    lines += ["", "| Harness | Commit | Cases | Seconds | Failed |", "| --- | --- | --: | --: | --: |"]
+    for name, one in harnesses.items():
+        cells = f"{one['commit']} | {one['cases']:,} | {one['seconds']:,} | {len(one['failures'])}"
+        lines.append(f"| {one['title']} (`{name}`) | {cells} |")
+    for name, one in harnesses.items():
+        lines += _section(name, one)
     return lines
 
 
-def _section(outcome: Outcome) -> list[str]:
-    harness, tally = outcome.harness, outcome.tally
-    lines = ["", f"## {harness.title}", ""]
-    lines += [f"Any case again: `{harness.replay(0).replace('--first 0', '--first NUMBER')}`", ""]
-    lines += [f"- {name}: {value:,}" for name, value in sorted(tally.counts.items())]
-    lines += [f"- {name}: {value:,.4g}" for name, value in sorted(tally.gauges.items())]
-    for mark, times in sorted(tally.marks.items()):
-        quota = harness.quotas.get(mark)
+def _section(name: str, one: dict[str, Any]) -> list[str]:
+    lines = ["", f"## {one['title']}", ""]
+    lines += [f"Any case again: `.venv/bin/python -m tests.lab.{name} --first NUMBER --count 1`", ""]
+    lines += [f"- {what}: {value:,}" for what, value in one["counts"].items()]
+    lines += [f"- {what}: {value:,.4g}" for what, value in one["gauges"].items()]
+    for mark, times in one["marks"].items():
+        quota = one["quotas"].get(mark)
         lines.append(f"- reached: {mark}: {times:,}" + (f" (at least {quota:,} needed)" if quota else ""))
-    for failure in outcome.failures:
-        lines += ["", f"### Case {failure.case} failed", "", "```text", failure.what.strip(), "```", ""]
-        lines += [f"`{failure.replay}`"]
+    for failure in one["failures"]:
+        lines += ["", f"### Case {failure['case']} failed", "", "```text", failure["what"].strip(), "```", ""]
+        lines += [f"`{failure['replay']}`"]
     return lines
