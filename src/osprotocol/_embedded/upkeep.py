@@ -176,22 +176,20 @@ def backup(source: Path, target: Path) -> None:
         os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise ReadOnlyError(str(target), error.strerror or str(error)) from None
-    with translated(source):
-        # Through the same SQLite library: another copy of it in this process would drop the owner's locks.
-        reading = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
-        writing = apsw.Connection(str(partial))
+    # Through the same SQLite library: another copy of it in this process would drop the owner's locks.
+    with (
+        translated(source),
+        contextlib.closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)) as reading,
+        contextlib.closing(apsw.Connection(str(partial))) as writing,
+    ):
+        copying = writing.backup("main", reading, "main")
         try:
-            copying = writing.backup("main", reading, "main")
-            try:
-                while not copying.done:
-                    copying.step(1_000)
-            finally:
-                with contextlib.suppress(apsw.Error):  # it tells once more what a step told
-                    copying.finish()
-            writing.execute("PRAGMA journal_mode = DELETE")
+            while not copying.done:
+                copying.step(1_000)
         finally:
-            writing.close()
-            reading.close()
+            with contextlib.suppress(apsw.Error):  # it tells once more what a step told
+                copying.finish()
+        writing.execute("PRAGMA journal_mode = DELETE")
     partial.rename(target)
     sync_folder(target.parent)
 
