@@ -10,14 +10,17 @@ import argparse
 import importlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.lab.harness import Failure, Harness, Share, Tally
 from tests.lab.report import Outcome, write_report
@@ -68,6 +71,8 @@ class Lab:
         self._first = first
         self._ends_at = time.monotonic() + minutes * 60
         self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_over = False
         self._folder = Path(tempfile.mkdtemp(prefix="osp-lab-"))
         self.outcomes = {harness.name: Outcome(harness, max(1, round(harness.full * scale))) for harness in harnesses}
         self._waiting: deque[tuple[Harness, int, int]] = deque()
@@ -82,16 +87,29 @@ class Lab:
     def run(self, lanes: int) -> None:
         """Do everything."""
         queues = [self._waiting] * lanes + ([self._beside] if self._beside else [])
-        threads = [threading.Thread(target=self._work, args=(queue,)) for queue in queues]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            with ThreadPoolExecutor(len(queues)) as pool:
+                working = [pool.submit(self._work, queue) for queue in queues]
+                try:
+                    for lane in working:
+                        lane.result()
+                except KeyboardInterrupt:
+                    self._interrupt()
+                    raise
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _interrupt(self) -> None:
+        """Begin nothing more, and let what runs clean up behind itself."""
+        with self._lock:
+            self._is_over = True
+            for process in self._running:
+                process.send_signal(signal.SIGINT)  # a terminal has told them, a `kill -INT` has not
 
     def _work(self, queue: deque[tuple[Harness, int, int]]) -> None:
         while True:
             with self._lock:
-                if not queue:
+                if not queue or self._is_over:
                     return
                 harness, first, count = queue.popleft()
                 if time.monotonic() > self._ends_at:
@@ -99,6 +117,8 @@ class Lab:
                     continue
             share = self._do(harness, first, count)
             with self._lock:
+                if self._is_over:
+                    return
                 self.outcomes[harness.name].add(share)
                 self._tell(share)
 
@@ -109,19 +129,30 @@ class Lab:
         began = time.monotonic()
         log = out.with_suffix(".log")
         with log.open("w") as said:
+            process = self._begin(command, said)
             try:
-                process = subprocess.run(
-                    command, cwd=ROOT, stdout=said, stderr=said, check=False, timeout=_SHARE_LIMIT_S
-                )
-                problem = f"the process ended with {process.returncode} and without a result"
+                problem = f"the process ended with {process.wait(_SHARE_LIMIT_S)} and without a result"
             except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
                 problem = f"the process did not end in {_SHARE_LIMIT_S} s"
+            finally:
+                with self._lock:
+                    self._running.discard(process)
         try:
             return _share_of(json.loads(out.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             tail = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
             failure = Failure(first, f"{problem}:\n{tail}", " ".join(command[:-2]))
             return Share(harness.name, first, 0, time.monotonic() - began, Tally(), [failure])
+
+    def _begin(self, command: list[str], said: IO[str]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
+            self._running.add(process)
+            if self._is_over:
+                process.send_signal(signal.SIGINT)
+            return process
 
     def _tell(self, share: Share) -> None:
         outcome = self.outcomes[share.harness]
@@ -150,9 +181,15 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=os.cpu_count() or 1, help="processes at once (one a core)")
     parser.add_argument("--out", type=Path, default=ROOT / ".lab", help="folder of the report (.lab)")
     options = parser.parse_args()
+    if not options.only or options.lanes < 1 or options.scale <= 0 or options.first < 0 or options.minutes <= 0:
+        parser.error("--only needs a name; --lanes, --scale and --minutes have to be above 0, --first not below")
+    options.out.mkdir(parents=True, exist_ok=True)  # not found out after 90 minutes
     began = time.monotonic()
     lab = Lab([load(name) for name in options.only], options.scale, options.first, options.minutes)
-    lab.run(options.lanes)
+    try:
+        lab.run(options.lanes)
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; no report was written")
     wrong = write_report(options.out, list(lab.outcomes.values()), time.monotonic() - began, options.scale)
     print(f"\n{options.out / 'report.md'}: {'all held' if not wrong else f'{len(wrong)} problems'}")
     for line in wrong:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from osprotocol._embedded.attention import mismatch
+from osprotocol._embedded.attention import damaged, mismatch
 from osprotocol._embedded.branches import Branch, stands_before
 from osprotocol._embedded.driver import Drive, Wait
 from osprotocol._embedded.outbox import Outbox
@@ -24,6 +24,7 @@ from osprotocol._lifecycle import commands as c
 from osprotocol._lifecycle.change import timeout_at
 from osprotocol._lifecycle.state import Event, RunState
 from osprotocol.errors import (
+    CorruptDatabaseError,
     StoreError,
     WrongTaskError,
 )
@@ -427,11 +428,16 @@ class Attempt:
     def read(self, question: Callable[..., T], *arguments: Any) -> T:
         """Ask the store what the code needs to go on; if it cannot say, the run is given back as when a commit fails.
 
+        Damage does not pass: a person is asked.
+
         Raises:
             Unwind: it could not.
         """
         try:
             return question(*arguments)
+        except CorruptDatabaseError as error:
+            damaged(self, error)
+            raise Unwind from error
         except StoreError as error:
             self.refused(error)
             raise Unwind from error

@@ -11,7 +11,7 @@ from osprotocol._embedded.transaction import Transaction
 from osprotocol._json import digest as digest_of
 from osprotocol._json import encode
 from osprotocol._lifecycle import commands as c
-from osprotocol.errors import JournalMismatchError
+from osprotocol.errors import CorruptDatabaseError, JournalMismatchError
 
 if TYPE_CHECKING:
     from osprotocol._embedded.attempt import Attempt
@@ -38,6 +38,12 @@ def mismatch(attempt: Attempt, position: str, recorded: Recorded, asked: str) ->
     error = JournalMismatchError(attempt.id, position, recorded.describe(), asked)
     payload = {"reason": "mismatch", "key": position, "recorded": error.recorded, "asked": error.asked}
     attend(attempt, str(error), payload)
+
+
+def damaged(attempt: Attempt, error: CorruptDatabaseError) -> None:
+    """What the code needs from another record, a child's result or an answer, is damaged: stop and ask a person."""
+    prompt = f"What this run waited for is damaged ({error}); it was stopped. Cancel it, or restore a backup."
+    attend(attempt, prompt, {"reason": "damaged"})
 
 
 def check_length(attempt: Attempt) -> None:

@@ -83,6 +83,7 @@ class DueTimers:
     def _do_due(self, transaction: Transaction) -> tuple[list[int], int | None]:
         me, now = self._worker.key, transaction.now
         ours: list[int] = []
+        self._sweeping_keys = []
         most = self._at_once + len(self._damaged)
         found = transaction.keys("due_runs", now, me, now - _OTHERS_DUE_US, most)
         keys = self._sweeping_keys = [key for key in found if key not in self._damaged][: self._at_once]
@@ -183,10 +184,10 @@ class Membership:
 
         try:
             self._worker.key = self._store.owner = await self._writer.execute(register)
+            await self._bury_dead()
         except BaseException:
             self._lock.release()  # whoever tries again takes another
             raise
-        await self._bury_dead()
         self._worker.accepts = self._worker.backlog = True
         self._worker.claim_more()
         self._worker.on_joined()

@@ -94,8 +94,10 @@ class Group:
                 if change is not None:
                     self.claimed[number] = change.state, [*events, *change.events]
             _add(self.changes, changes)
+        # Whoever could be claimed later had not been claimed by what failed.
+        claimed = {state.key for state, _ in later.claimed}
+        self.doubtful = [state for state in self.doubtful if state.key not in claimed] + later.doubtful
         self.claimed += later.claimed
-        self.doubtful += later.doubtful
 
 
 class Store:

@@ -26,7 +26,7 @@ SELECT count(*) FROM requests q JOIN runs r ON r.key = q.run
 WHERE r.id = ? AND q.position = ? AND q.kind = 'attention' AND q.answer LIKE '%retry%'
 """
 _STATE = "SELECT status, pause_at, cancel, epoch, owner, executing FROM runs WHERE id = ?"
-_NOTICED_US = 100_000
+NOTICED_US = 100_000
 """A process hears of what another committed within 50 ms; a slow thread may add to it."""
 
 
@@ -87,12 +87,12 @@ class Account:
         ((status, pause_at, cancel, *_),) = world.rows(_STATE, run_id)
         if status in ("completed", "failed", "cancelled"):
             since = self.held.setdefault(f"final {run_id}", world.now_us)
-            if world.now_us - since > _NOTICED_US and world.now_us - node.stopped_us > _NOTICED_US:
+            if world.now_us - since > NOTICED_US and world.now_us - node.stopped_us > NOTICED_US:
                 world.wrong(f"effect {label} ({key}) began {world.now_us - since} us after the run was {status}")
         paused_since = self.held.get(run_id)
         if pause_at is not None and cancel == "none" and paused_since is not None:
             late_us = world.now_us - paused_since
-            if late_us > _NOTICED_US and world.now_us - node.stopped_us > _NOTICED_US:
+            if late_us > NOTICED_US and world.now_us - node.stopped_us > NOTICED_US:
                 world.wrong(f"effect {label} ({key}) began {late_us} us after the run's pause was acknowledged")
             else:
                 world.mark("an effect began while a pause was on its way")

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from osprotocol._embedded.store import Group, Operation
+from osprotocol._embedded.transaction import Change
 from osprotocol.errors import FencedError
 from tests.crash.checks import problems_in
+from tests.lab.sim.account import NOTICED_US
 
 if TYPE_CHECKING:
     from tests.lab.sim.node import Node
@@ -44,7 +46,7 @@ class Watcher:
         self._world = world
         self._owners: dict[int, int | None] = {}
         self._epochs: dict[int, int] = {}
-        self._settled: set[int] = set()
+        self._settled: dict[int, int] = {}
 
     def committed(self, node: Node, group: Group) -> None:
         """Only the owner of a run writes its journal, ownership changes with the epoch, and no run is in limbo."""
@@ -58,15 +60,22 @@ class Watcher:
                 world.wrong(f"{node} (worker {worker}) added {types & _OWNERS} to run {key}, which {owner} owns")
             if change.state.epoch < epoch or (claimed and change.state.epoch == epoch):
                 world.wrong(f"run {key} was claimed with epoch {change.state.epoch} after {epoch}")
-            is_settled = change.state.pause_settled_at is not None
-            if key in self._settled and is_settled and types & _MOVES:
-                world.wrong(f"run {key} went on in its pause: {types & _MOVES}")
-            (self._settled.add if is_settled else self._settled.discard)(key)
+            self._check_pause(node, key, change, types)
             self._owners[key], self._epochs[key] = change.state.owner, change.state.epoch
         if any(_is_fenced(operation) for operation in group.operations):
             world.mark("a record of an old epoch was refused")
         if world.commits % _LOOK_EVERY == 0:
             self.look()
+
+    def _check_pause(self, node: Node, key: int, change: Change, types: set[str]) -> None:
+        """Nothing goes on in a pause that is settled, once its worker has heard of it."""
+        world, since = self._world, self._settled.pop(key, None)
+        if change.state.pause_settled_at is None:
+            return
+        self._settled[key] = world.now_us if since is None else since
+        heard_us = max(self._settled[key], node.stopped_us) + NOTICED_US
+        if since is not None and world.now_us > heard_us and types & _MOVES:
+            world.wrong(f"run {key} went on in its pause: {types & _MOVES}")
 
     def look(self) -> None:
         """The file as it is now."""
