@@ -49,6 +49,7 @@ NAMES = (
 )
 """Every harness, in the order in which they begin: the long ones first, and last what can be shortened."""
 _SHARE_LIMIT_S = 3_000
+_INTERRUPTS, _CLEANUP_S = 5, 2.0
 
 
 def load(name: str) -> Harness:
@@ -72,7 +73,7 @@ class Lab:
         self._ends_at = time.monotonic() + minutes * 60
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._is_over = False
+        self._over = threading.Event()
         self._folder = Path(tempfile.mkdtemp(prefix="osp-lab-"))
         self.outcomes = {harness.name: Outcome(harness, max(1, round(harness.full * scale))) for harness in harnesses}
         self._waiting: deque[tuple[Harness, int, int]] = deque()
@@ -100,16 +101,23 @@ class Lab:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _interrupt(self) -> None:
-        """Begin nothing more, and let what runs clean up behind itself."""
+        """Begin nothing more, and let what runs clean up behind itself; code under test may swallow the first time."""
+        self._over.set()
+        for _ in range(_INTERRUPTS):
+            with self._lock:
+                for process in self._running:
+                    process.send_signal(signal.SIGINT)  # a terminal has told them, a `kill -INT` has not
+            ends_at = time.monotonic() + _CLEANUP_S
+            while self._running and time.monotonic() < ends_at:
+                time.sleep(0.05)
         with self._lock:
-            self._is_over = True
             for process in self._running:
-                process.send_signal(signal.SIGINT)  # a terminal has told them, a `kill -INT` has not
+                process.kill()
 
     def _work(self, queue: deque[tuple[Harness, int, int]]) -> None:
         while True:
             with self._lock:
-                if not queue or self._is_over:
+                if not queue or self._over.is_set():
                     return
                 harness, first, count = queue.popleft()
                 if time.monotonic() > self._ends_at:
@@ -117,7 +125,7 @@ class Lab:
                     continue
             share = self._do(harness, first, count)
             with self._lock:
-                if self._is_over:
+                if self._over.is_set():
                     return
                 self.outcomes[harness.name].add(share)
                 self._tell(share)
@@ -150,7 +158,7 @@ class Lab:
         with self._lock:
             process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
             self._running.add(process)
-            if self._is_over:
+            if self._over.is_set():
                 process.send_signal(signal.SIGINT)
             return process
 

@@ -80,7 +80,7 @@ class Worker:
         self._executor: ThreadPoolExecutor | None = None
         self._claim_queued = False
         self._unusable: set[int] = set()
-        self._giving_back: dict[int, RunState] = {}
+        self._giving_back: set[tuple[int, int]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.abandoned: list[Any] = []
         self.on_evicted: Callable[[], None] = lambda: None
@@ -143,7 +143,6 @@ class Worker:
             self._set_aside(transaction, key, str(error))
             return
         transaction.keep()
-        self._giving_back.pop(key, None)  # it was not ours: this claim has the epoch that one would have had
         transaction.claimed.append((decision.state, [*events, *decision.events]))
 
     def _set_aside(self, transaction: Transaction, key: int, problem: str) -> None:
@@ -221,6 +220,8 @@ class Worker:
         for state, events in claimed:
             if state.owner != self.key:
                 continue  # it ended, or was taken away, in the same transaction
+            # A claim that was in doubt did not happen if this one, which is committed, has its epoch.
+            self._giving_back.discard((state.key, state.epoch))
             self.free -= 1
             self._suspects.begins(state)
             known = self.attempts.get(state.key)
@@ -307,10 +308,11 @@ class Worker:
 
     def give_back(self, claimed: RunState) -> None:
         """Let anybody go on with a run, if it is still ours as claimed; tried until the store works."""
-        self._giving_back[claimed.key] = claimed
+        claim = claimed.key, claimed.epoch
+        self._giving_back.add(claim)
 
         def release(transaction: Transaction) -> None:
-            if self._giving_back.get(claimed.key) is not claimed:
+            if claim not in self._giving_back:
                 return
             state = transaction.state(claimed.key)
             is_ours = state.id == claimed.id and state.owner == self.key and state.epoch == claimed.epoch
@@ -320,8 +322,8 @@ class Worker:
         def released(operation: Operation) -> None:
             if isinstance(operation.error, StoreError) and self.accepts:
                 self.loop.call_later(_TROUBLE_S, again)
-            elif self._giving_back.get(claimed.key) is claimed:
-                del self._giving_back[claimed.key]
+            else:
+                self._giving_back.discard(claim)
 
         def again() -> None:
             if self.accepts:
